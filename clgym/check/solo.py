@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 from clgym.engines import Channel
 from clgym.engines.inline import InlineChannel
@@ -20,7 +21,7 @@ class SoloLearners:
         self._channel = channel
 
     @contextmanager
-    def testing(self) -> Generator[Conversation]:
+    def testing(self, state: Path) -> Generator[Conversation]:
         """See `clgym.gym.testing.TestLearners`."""
         yield Conversation(InlineChannel(LEARNER))
 

@@ -103,8 +103,7 @@ class _Server:
             die_with_parent()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for stream in (1, 2):
-                os.dup2(output, stream)
+            _open_streams(output)
             os.close(output)
             os.close(status)
             for inherited in (self._control, self._woken, self._wake, *self._living.values()):
@@ -116,6 +115,24 @@ class _Server:
             traceback.print_exc()
         finally:
             os._exit(code)
+
+
+def _open_streams(output: int) -> None:
+    """Open the standard streams anew: locks and places of files opened by others would be shared.
+
+    Args:
+        output: Descriptor of the output; a socket, which cannot be opened, is shared.
+    """
+    silent = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(silent, 0)
+    os.close(silent)
+    try:
+        own = os.open(f"/proc/self/fd/{output}", os.O_WRONLY | os.O_APPEND)
+    except OSError:
+        own = os.dup(output)
+    for stream in (1, 2):
+        os.dup2(own, stream)
+    os.close(own)
 
 
 def _kill(pid: int) -> None:

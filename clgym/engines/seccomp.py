@@ -2,16 +2,18 @@
 
 https://docs.kernel.org/userspace-api/seccomp_filter.html. Landlock restricts files and TCP. This
 filter refuses what else could carry data to another process: sockets of networks, System V shared
-memory, queues and semaphores, POSIX queues, and the kernel's key rings. Rings of io_uring are
-refused, too, since a filter does not see their calls. Local sockets stay, since CUDA opens them;
-Landlock refuses to bind them to a path and to connect abstract ones to other processes.
+memory, queues and semaphores, POSIX queues, key rings, limits of other processes, and changes of a
+file's attributes (times, owner, permissions, extended ones), which Landlock does not cover. Rings
+of io_uring are refused, too, since a filter does not see their calls. Local sockets stay, since
+CUDA opens them; Landlock refuses to bind them to a path and to connect abstract ones to other
+processes.
 """
 
 import ctypes
 import platform
 import struct
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from clgym.engines.system import libc
 
@@ -21,18 +23,49 @@ _SET_SECCOMP, _FILTER = 22, 2
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER_AT, _MACHINE_AT, _ARGUMENT_AT = 0, 4, 16
 """Places in the kernel's description of a call; the last is that of the first argument."""
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 13
-"""Results of the filter; refused calls end with EACCES, "permission denied"."""
+_ALLOW, _REFUSE = (_RETURN, 0, 0, 0x7FFF0000), (_RETURN, 0, 0, 0x00050000 | 13)
+"""Ends of the filter; refused calls end with EACCES, "permission denied"."""
 _X32 = 0x40000000
 """From here on, x86-64 numbers name the same calls in another form."""
-_AF_UNIX = 1
+_AF_UNIX, _OWN = 1, 0
 
-_MACHINES = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
-"""By machine, its number in descriptions of calls, and the number of `socket`."""
-_REFUSED = {
-    # shmget, semget, msgget, mq_open, add_key, request_key, keyctl, io_uring_setup
-    "x86_64": (29, 64, 68, 240, 248, 249, 250, 425),
-    "aarch64": (194, 190, 186, 180, 217, 218, 219, 425),
+
+@dataclass(frozen=True)
+class _Machine:
+    """Numbers of a machine's calls."""
+
+    audit: int
+    """Number of the machine in descriptions of calls."""
+    socket: int
+    prlimit: int
+    refused: tuple[int, ...]
+
+
+_MACHINES = {
+    "x86_64": _Machine(
+        audit=0xC000003E,
+        socket=41,
+        prlimit=302,
+        refused=(
+            *(29, 64, 68, 240, 248, 249, 250, 425),  # shm-, sem-, msgget, mq_open, keys, io_uring
+            *(188, 189, 190, 463),  # setxattr, l-, f-, -at
+            *(132, 235, 261, 280),  # utime, utimes, futimesat, utimensat
+            *(90, 91, 268, 452),  # chmod, f-, f-at, f-at2
+            *(92, 93, 94, 260),  # chown, f-, l-, f-at
+        ),
+    ),
+    "aarch64": _Machine(
+        audit=0xC00000B7,
+        socket=198,
+        prlimit=261,
+        refused=(
+            *(194, 190, 186, 180, 217, 218, 219, 425),
+            *(5, 6, 7, 463),
+            88,
+            *(52, 53, 452),
+            *(55, 54),
+        ),
+    ),
 }
 
 
@@ -53,8 +86,7 @@ def refuse_calls() -> list[str]:
     """
     if not available():
         return []
-    machine = platform.machine()
-    steps = _steps(*_MACHINES[machine], _REFUSED[machine])
+    steps = _steps(_MACHINES[platform.machine()])
     code = b"".join(struct.pack("HBBI", *step) for step in steps)
     kept = ctypes.create_string_buffer(code)
     program = _Program(len(code) // 8, ctypes.addressof(kept))
@@ -62,21 +94,31 @@ def refuse_calls() -> list[str]:
     filtered = libc().prctl(
         _SET_SECCOMP, ctypes.c_ulong(_FILTER), ctypes.byref(program), zero, zero
     )
-    return ["networks", "kernel memory"] if filtered == 0 else []
+    return ["networks", "kernel memory", "attributes"] if filtered == 0 else []
 
 
-def _steps(machine: int, socket: int, refused: Sequence[int]) -> list[tuple[int, int, int, int]]:
+def _steps(machine: _Machine) -> list[tuple[int, int, int, int]]:
     """Instructions of the filter: operation, instructions to skip if true, if false, operand."""
-    count = len(refused)
     return [
         (_LOAD, 0, 0, _MACHINE_AT),
-        (_EQUAL, 0, count + 6, machine),  # calls in the form of another machine are refused
+        (_EQUAL, 1, 0, machine.audit),
+        _REFUSE,  # a call in the form of another machine
         (_LOAD, 0, 0, _NUMBER_AT),
-        (_AT_LEAST, count + 4, 0, _X32),
-        *((_EQUAL, count + 3 - place, 0, call) for place, call in enumerate(refused)),
-        (_EQUAL, 0, 2, socket),
+        (_AT_LEAST, 0, 1, _X32),
+        _REFUSE,
+        *(step for call in machine.refused for step in ((_EQUAL, 0, 1, call), _REFUSE)),
+        *_only(machine.socket, _AF_UNIX),
+        *_only(machine.prlimit, _OWN),
+        _ALLOW,
+    ]
+
+
+def _only(call: int, argument: int) -> list[tuple[int, int, int, int]]:
+    """Instructions that refuse a call unless its first argument has a value."""
+    return [
+        (_EQUAL, 0, 4, call),
         (_LOAD, 0, 0, _ARGUMENT_AT),
-        (_EQUAL, 0, 1, _AF_UNIX),
-        (_RETURN, 0, 0, _ALLOW),
-        (_RETURN, 0, 0, _REFUSE),
+        (_EQUAL, 0, 1, argument),
+        _ALLOW,
+        _REFUSE,
     ]

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Generator, Mapping
@@ -10,7 +9,15 @@ from pathlib import Path, PurePath
 
 from clgym.draws import other_draws
 from clgym.errors import BadAnswer, BadOutput, BadRecord
-from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomic, writing
+from clgym.files import (
+    canonical_json,
+    clear_parts,
+    locked,
+    part_name,
+    sha256,
+    write_atomic,
+    writing,
+)
 from clgym.gym.plan import ResolvedRun
 from clgym.results.layout import PREDICTIONS, RECORD, STATE, is_run
 from clgym.results.record import DeletionResult, Record, Result
@@ -29,7 +36,10 @@ __all__ = [
     "check_reference",
     "acquire",
     "check_available",
-    "keep_only",
+    "STATES",
+    "keep_state",
+    "renew_folder",
+    "take_state",
     "write_record",
     "provenance",
     "without_paths",
@@ -37,7 +47,9 @@ __all__ = [
 
 _RUN, PROGRESS, _LOCK = "run.json", "progress.json", ".lock"
 LEARNER = "learner"
-"""Folder of the learner's states; the rest of an output folder belongs to the gym."""
+"""Folder that a learner writes to; the rest of an output folder belongs to the gym."""
+STATES = "states"
+"""Folder of the states that the gym took from there, which learners may read."""
 DUE = "due"
 """Folder of the images that are being learned, which the learner may read."""
 SHOWN = "shown"
@@ -227,7 +239,7 @@ def lock(plan: ResolvedRun) -> Generator[None, None, None]:
 def _release(plan: ResolvedRun) -> None:
     """Delete the lock file while it is held; a waiting process creates another one."""
     with contextlib.suppress(OSError):
-        for folder in (plan.out / name for name in (LEARNER, DUE, SHOWN)):
+        for folder in (plan.out / name for name in (LEARNER, STATES, DUE, SHOWN)):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
         if {p.name for p in plan.out.iterdir()} <= {_RUN, _LOCK}:
@@ -238,36 +250,52 @@ def _release(plan: ResolvedRun) -> None:
             (plan.out / _LOCK).unlink()
 
 
-def keep_only(folder: Path, name: str) -> None:
-    """Delete everything in the learner's folder except one file.
-
-    A plugin could leave images there for the learner of the next experience.
+def take_state(out: Path, name: str) -> Path:
+    """Move a state that the learner wrote to where no learner can write; return its new path.
 
     Raises:
-        BadAnswer: Something cannot be deleted.
+        BadAnswer: The state is a link, through which a later learner would read another file.
     """
+    written, kept = out / LEARNER / name, out / STATES / name
+    kept.parent.mkdir(exist_ok=True)
+    written.replace(kept)
+    if kept.is_symlink():
+        kept.unlink()
+        raise BadAnswer(
+            expected=f"a file with the learner's state at {name}",
+            found="a link to another file",
+            fix="A plugin must not change the files that the learner writes",
+        )
+    return kept
+
+
+def keep_state(out: Path, name: str) -> None:
+    """Delete the states that were taken, except one."""
+    for path in (out / STATES).iterdir():
+        if path.name != name:
+            path.unlink()
+
+
+def renew_folder(folder: Path) -> None:
+    """Put an empty folder in the place of the one that a learner wrote to.
+
+    What else a plugin left there is out of reach of later learners, even if it cannot be deleted.
+
+    Raises:
+        BadAnswer: A plugin changed the permissions of the run's folder.
+    """
+    aside = folder.with_name(part_name(folder.name))
     try:
-        for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                _delete_tree(path)
-            elif path.name != name:
-                path.unlink()
+        folder.replace(aside)
+        folder.mkdir()
     except OSError as error:
         raise BadAnswer(
-            expected="the learner's folder to contain only its state",
-            found=f"{error.strerror} for other files in {folder}",
-            fix="A plugin must not write there; delete the folder and repeat the run",
+            expected="a run's folder in which files can be renamed",
+            found=f"{error.strerror} at {folder}",
+            fix="A plugin must not change it; restore its permissions, and repeat the run",
         ) from error
-
-
-def _delete_tree(folder: Path) -> None:
-    """Delete a folder, although a plugin may have changed the permissions inside it."""
-    folder.chmod(0o700)
-    for place, inside, _ in os.walk(folder):
-        for name in inside:
-            if not (path := Path(place, name)).is_symlink():
-                path.chmod(0o700)
-    shutil.rmtree(folder)
+    with contextlib.suppress(RecursionError):  # of folders in folders in folders
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def provenance(plan: ResolvedRun) -> dict[str, object]:

@@ -11,8 +11,8 @@ from clgym.engines import Channel, open_channel
 from clgym.gym.confinement import confinement
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.description import LEARNER
-from clgym.gym.folder import DUE, SHOWN
-from clgym.gym.folder import LEARNER as STATES
+from clgym.gym.folder import DUE, SHOWN, STATES
+from clgym.gym.folder import LEARNER as WRITTEN
 from clgym.gym.plan import ResolvedRun
 from clgym.messages import FillClassifiers, FillFeatures
 from clgym.results.layout import STATE
@@ -33,18 +33,20 @@ class Learners:
     def training(self) -> Generator[Conversation]:
         """The learner that trains; a new one takes its place whenever it is ended.
 
-        It may write its states, and open the labelled images of the source domain if its strategy
-        declared the need.
+        It may read the states that the gym took, write to its folder, and open the labelled images
+        of the source domain if its strategy declared the need.
         """
-        run, due = self._run, self._run.out.resolve() / DUE
-        with contextlib.suppress(OSError):  # a later write reports the error
-            due.mkdir(parents=True, exist_ok=True)  # a sandbox cannot open what is made later
-        read = [due, *self._transforms(), *self._cached("backbones", "classifiers")]
+        run = self._run
+        given = [run.out.resolve() / name for name in (DUE, STATES)]
+        for folder in given:
+            with contextlib.suppress(OSError):  # a later write reports the error
+                folder.mkdir(parents=True, exist_ok=True)  # a sandbox opens what exists
+        read = [*given, *self._transforms(), *self._cached("backbones", "classifiers")]
         if run.request.after is not None:
             read.append(run.request.after / STATE)
         if run.needs.source_data:
             read += self._home()
-        start = partial(self._open, read, [run.out / STATES])
+        start = partial(self._open, read, [run.out / WRITTEN])
         # Learners in one process would share its memory.
         another = None if run.request.engine == "inline" else start
         conversation = Conversation(start(), self._on_event, another)
@@ -56,13 +58,17 @@ class Learners:
                 self._filling.close()
 
     @contextlib.contextmanager
-    def testing(self) -> Generator[Conversation]:
-        """A learner for one test, which cannot write anything that another process could read."""
+    def testing(self, state: Path) -> Generator[Conversation]:
+        """A learner for one test, which cannot write anything that another process could read.
+
+        Args:
+            state: File of the state that it will load.
+        """
         read = [
+            state,
             self._run.out.resolve() / SHOWN,
             *self._transforms(),
             *self._cached("backbones", "features", "classifiers"),
-            self._run.out.resolve() / STATES,
         ]
         channel = self._open(read, [])
         try:

@@ -17,13 +17,24 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from clgym.errors import BadAnswer, BadOutput
+from clgym.errors import BadOutput
 from clgym.files import dump_checked, file_sha256, load_checked, sha256, write_atomic
 from clgym.gym import environment
 from clgym.gym.conduct import check_memory, learned_apart
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.energy import EnergyMeter
-from clgym.gym.folder import DUE, LEARNER, PROGRESS, SHOWN, keep_only, provenance, write_record
+from clgym.gym.folder import (
+    DUE,
+    LEARNER,
+    PROGRESS,
+    SHOWN,
+    STATES,
+    keep_state,
+    provenance,
+    renew_folder,
+    take_state,
+    write_record,
+)
 from clgym.gym.phase import Arrays, Kind, Phase
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.progress import Progress
@@ -127,7 +138,7 @@ class Session:
         progress = self._progress
         if progress.state is None:
             return None
-        path = self._out / LEARNER / progress.state
+        path = self._out / STATES / progress.state
         if not path.is_file() or file_sha256(path) != progress.state_sha256:
             raise BadOutput(
                 expected=f"{path.name} in {self._out.name} as it was saved",
@@ -216,11 +227,12 @@ class Session:
         phase, progress = self.phases[number], self._progress
         last = number + 1 == len(self.phases) and step + 1 == len(phase)
         name = STATE if last else f"state-{number}-{step}.safetensors"
-        path = self._out / LEARNER / name
-        saved = self._conversation.save(Save(path=path))
+        saved = self._conversation.save(Save(path=self._out / LEARNER / name))
         check_memory(self._resolved.needs.memory, saved.stored_samples)
-        if phase.kind != "adaptation" and learned_apart(self._resolved):
+        apart = phase.kind != "adaptation" and learned_apart(self._resolved)
+        if apart:
             self._conversation.end_learner()  # before a test, which could send it something
+        path = take_state(self._out, name)
         tested = phase.test(step, path)
         new = {**phase.take_piece(), **phase.series.take_piece()}
         piece, pieces = save(new), progress.pieces[number]
@@ -235,9 +247,11 @@ class Session:
         progress.wall_seconds += time.perf_counter() - started
         progress.note_energy(self._energy.take())
         progress.note_utilisation(self._utilisation.take())
+        if apart:
+            renew_folder(self._out / LEARNER)
         write_atomic(self._out / PROGRESS, dump_checked(progress.model_dump()))
         phase.saved(step)
-        keep_only(self._out / LEARNER, name)
+        keep_state(self._out, name)
 
     def _piece(self, phase: int, number: int) -> Path:
         return self._out / f"answers-{phase}-{number}.safetensors"
@@ -249,7 +263,7 @@ class Session:
             joined |= phase.predictions()
         data = save(joined)
         write_atomic(self._out / PREDICTIONS, data)
-        self._keep_state()
+        (self._out / STATES / STATE).replace(self._out / STATE)
         series = self._series()
         if len(series):
             write_atomic(self._out / SERIES, series.as_csv())
@@ -259,26 +273,9 @@ class Session:
             for piece in range(len(pieces)):
                 self._piece(number, piece).unlink(missing_ok=True)
         (self._out / PROGRESS).unlink(missing_ok=True)
-        for folder in (LEARNER, DUE, SHOWN):
+        for folder in (LEARNER, STATES, DUE, SHOWN):
             shutil.rmtree(self._out / folder, ignore_errors=True)
         return record
-
-    def _keep_state(self) -> None:
-        """Move the last state to where the learner cannot write.
-
-        Raises:
-            BadAnswer: The state is a link, through which a later run would read another file.
-        """
-        written, kept = self._out / LEARNER / STATE, self._out / STATE
-        if written.is_file():
-            written.replace(kept)
-        if kept.is_symlink():
-            kept.unlink()
-            raise BadAnswer(
-                expected=f"a file with the learner's state at {STATE}",
-                found="a link to another file",
-                fix="A plugin must not change the files that the learner writes",
-            )
 
     def _series(self) -> Series:
         """The logged numbers of all phases, one after the other."""

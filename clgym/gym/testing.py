@@ -41,8 +41,8 @@ class TestLearners(Protocol):
 
     __test__ = False  # pytest would collect a class of this name as a test
 
-    def testing(self) -> AbstractContextManager[Conversation]:
-        """A conversation with a new learner, which ends with the context."""
+    def testing(self, state: Path) -> AbstractContextManager[Conversation]:
+        """A conversation with a new learner, which may read a state and ends with the context."""
         ...
 
     def fill_features(self, message: FillFeatures) -> None:
@@ -97,7 +97,7 @@ class Tester:
     @contextmanager
     def _restored(self, state: Path, rows: Rows) -> Generator[Conversation]:
         """Start a learner from a state, which may open the images of some rows and no others."""
-        with shown(self._run, rows) as files, self._learners.testing() as conversation:
+        with shown(self._run, rows) as files, self._learners.testing(state) as conversation:
             conversation.start(replace(self._start(), sources=files))
             conversation.load(Load(path=state))
             yield conversation

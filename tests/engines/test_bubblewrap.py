@@ -89,7 +89,7 @@ def test_links_lead_to_what_is_mounted(tmp_path: Path) -> None:
 def test_a_link_in_the_place_of_a_state_is_refused(tmp_path: Path) -> None:
     out, secret = tmp_path / "run", tmp_path / "secret"
     secret.write_text("secret")
-    plugin = copy_plugin("links", tmp_path / "plugin", OUT=out, SECRET=secret)
+    plugin = copy_plugin("links", tmp_path / "plugin", SECRET=secret)
     request = Request("links", "split-digits", out=out, threads=1, plugins=(plugin,))
     with pytest.raises(BadAnswer, match="a link to another file"):
         run(replace(request, sandbox="none"), lambda event: None)

@@ -1,8 +1,11 @@
 """Leaves something of its first experience wherever it can, and looks for it in the next ones."""
 
 import ctypes
+import fcntl
 import os
+import resource
 import socket
+import struct
 import sys
 import tempfile
 import threading
@@ -16,6 +19,8 @@ from clgym.strategy import Frozen, Needs, Strategy
 IMAGES = b"images of the first experience"
 BACKBONE = ""
 KEY = 0x5EED
+NUMBER = int.from_bytes(IMAGES[:5], "little")
+OFD_SETLK = 37
 C = ctypes.CDLL(None, use_errno=True)
 C.shmat.restype = ctypes.c_void_p
 PORT = 49152 + KEY % 1000
@@ -95,6 +100,47 @@ def call() -> bytes:
     return client.recv(100)
 
 
+def hide_in_lock() -> None:
+    """Lock a range of the file behind standard input, whose place and length say something."""
+    fcntl.fcntl(0, OFD_SETLK, struct.pack("hhqqi", fcntl.F_RDLCK, 0, KEY, NUMBER, 0))
+
+
+def find_in_lock() -> bytes:
+    asked = struct.pack("hhqqi", fcntl.F_WRLCK, 0, KEY, 1, 0)
+    kind, _, start, length, _ = struct.unpack("hhqqi", fcntl.fcntl(0, fcntl.F_GETLK, asked))
+    return IMAGES if (kind, start, length) == (fcntl.F_RDLCK, KEY, NUMBER) else b""
+
+
+def hide_in_times() -> None:
+    os.utime(__file__, ns=(NUMBER, NUMBER))
+
+
+def find_in_times() -> bytes:
+    return IMAGES if Path(__file__).stat().st_mtime_ns == NUMBER else b""
+
+
+def hide_in_limits() -> None:
+    """In those of the process that starts the learners, which they inherit."""
+    resource.prlimit(os.getppid(), resource.RLIMIT_RSS, (NUMBER, resource.RLIM_INFINITY))
+
+
+def find_in_limits() -> bytes:
+    found = resource.getrlimit(resource.RLIMIT_RSS)[0]
+    resource.prlimit(os.getppid(), resource.RLIMIT_RSS, (resource.RLIM_INFINITY,) * 2)
+    return IMAGES if found == NUMBER else b""
+
+
+def hide_deep() -> None:
+    """Beside folders in folders whose path is too long for the system."""
+    place = os.open(learner_folder(), os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir("f" * 200, dir_fd=place)
+        place, above = os.open("f" * 200, os.O_RDONLY, dir_fd=place), place
+        os.close(above)
+    os.close(place)
+    (learner_folder() / ("f" * 200) / "file").write_bytes(IMAGES)
+
+
 TEMPORARY = Path(tempfile.gettempdir())
 SHARED, BESIDE = Path("/dev/shm/hides-images"), Path("/var/tmp/hides-images")
 PLACES = {
@@ -121,6 +167,25 @@ PLACES = {
     "the shared cache": (
         lambda: hide_in_folder(cache_dir() / "backbones"),
         lambda: find_in_folder(cache_dir() / "backbones"),
+    ),
+    "folders that are too deep": (
+        hide_deep,
+        lambda: (learner_folder() / ("f" * 200) / "file").read_bytes(),
+    ),
+    "attributes of the learner's folder": (
+        lambda: os.setxattr(learner_folder(), "user.hidden", IMAGES),
+        lambda: os.getxattr(learner_folder(), "user.hidden"),
+    ),
+    "attributes of its own file": (
+        lambda: os.setxattr(__file__, "user.hidden", IMAGES),
+        lambda: os.getxattr(__file__, "user.hidden"),
+    ),
+    "the times of its own file": (hide_in_times, find_in_times),
+    "limits of another process": (hide_in_limits, find_in_limits),
+    "a lock on standard input": (hide_in_lock, find_in_lock),
+    "the place in standard error": (
+        lambda: os.lseek(2, NUMBER, os.SEEK_SET),
+        lambda: IMAGES if os.lseek(2, 0, os.SEEK_CUR) >= NUMBER else b"",
     ),
     "a process of its own": (serve, ask),
     "a thread behind a socket": (listen, call),

@@ -1,17 +1,20 @@
-"""Puts a link in the place of its state while it answers the last test."""
+"""Puts a link in the place of its last state when it is saved."""
 
-from pathlib import Path
-
+import clgym.learner.saving as saving
 from clgym.strategies.nmc import NMC
 
-OUT = ""  # folder of this run
 SECRET = ""  # file that a later run shall be given
+written = saving.write_state
+
+
+def linked(path, state):
+    if path.name == "state.safetensors":
+        path.symlink_to(SECRET)
+    else:
+        written(path, state)
 
 
 class Links(NMC):
-    def predict(self, batch):
-        state = Path(OUT, "learner", "state.safetensors")
-        if state.is_file() and not state.is_symlink():
-            state.unlink()
-            state.symlink_to(SECRET)
-        return super().predict(batch)
+    def setup(self, info):
+        super().setup(info)
+        saving.write_state = linked
