@@ -8,7 +8,7 @@ test alone: the other rows are holes, which take no space and are read as zeros.
 
 import contextlib
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from clgym.messages import RowGroup, SourceFiles
 
 __all__ = ["Rows", "shown"]
 
-Rows = tuple[Sequence[RowGroup], np.ndarray, np.ndarray]
+Rows = tuple[tuple[RowGroup, ...], np.ndarray, np.ndarray]
 """Groups of rows; row numbers, int64 [n]; index of each row's group, int64 [n]."""
 _AT_ONCE = 256 * 2**10
 """Bytes of neighbouring images that are written at once if one of them is shown."""
