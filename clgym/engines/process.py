@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from multiprocessing.connection import Connection, wait
@@ -25,6 +24,7 @@ from typing import Any
 from clgym.engines.answer import event_in, raise_error
 from clgym.engines.channel import Message, OnEvent
 from clgym.engines.sandbox import Confinement
+from clgym.engines.scratch import make_scratch
 from clgym.engines.wire import FORK, receive, send
 from clgym.errors import BadAnswer, StrategyFailed, WorkerDied
 
@@ -131,7 +131,7 @@ class Worker:
         self.connection, self.status = self._server.fork()
         self._scratch = None
         if confinement is not None:
-            self._scratch = Path(tempfile.mkdtemp(prefix="clgym-")).resolve()
+            self._scratch = make_scratch()
             confinement = confinement.with_scratch(self._scratch)
         setup: Message = {  # see `clgym.engines.worker.Setup`
             "environment": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ},
