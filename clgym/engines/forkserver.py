@@ -9,11 +9,13 @@ workers.
 """
 
 import contextlib
+import fcntl
 import gc
 import os
 import select
 import signal
 import socket
+import stat
 import sys
 import traceback
 from pathlib import Path
@@ -127,7 +129,10 @@ def _open_streams(output: int) -> None:
     os.dup2(silent, 0)
     os.close(silent)
     try:
-        own = os.open(f"/proc/self/fd/{output}", os.O_WRONLY | os.O_APPEND)
+        own = os.open(f"/proc/self/fd/{output}", os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
+        if stat.S_ISREG(os.fstat(output).st_mode):  # or others would write over what this adds
+            flags = fcntl.fcntl(output, fcntl.F_GETFL)
+            fcntl.fcntl(output, fcntl.F_SETFL, flags | os.O_APPEND)
     except OSError:
         own = os.dup(output)
     for stream in (1, 2):
