@@ -26,7 +26,6 @@ __all__ = [
     "clear_parts",
     "dump_checked",
     "file_sha256",
-    "host_name",
     "load_checked",
     "locked",
     "part_name",
@@ -91,11 +90,10 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
 
 def part_name(name: str) -> str:
     """Temporary name that no other writer uses, and that states host and process."""
-    return f".{name}.{host_name()}-{os.getpid()}-{secrets.token_hex(4)}.part"
+    return f".{name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part"
 
 
-def host_name() -> str:
-    """Name of this machine, of letters, digits and underscores."""
+def _host() -> str:
     return re.sub(r"[^A-Za-z0-9_]", "_", socket.gethostname()) or "_"
 
 
@@ -117,7 +115,7 @@ def _is_left(part: Path) -> bool:
     """Whether a temporary file is abandoned: its process here has ended, or the file is old."""
     found = _PART.fullmatch(part.name)
     # Only on POSIX systems signal 0 tests whether a process exists; on Windows it is Ctrl-C.
-    if os.name == "posix" and found and found["host"] == host_name():
+    if os.name == "posix" and found and found["host"] == _host():
         try:
             os.kill(int(found["pid"]), 0)
         except ProcessLookupError:

@@ -129,7 +129,9 @@ def _open_streams(output: int) -> None:
     os.dup2(silent, 0)
     os.close(silent)
     try:
-        own = os.open(f"/proc/self/fd/{output}", os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY
+        own = os.open(f"/proc/self/fd/{output}", flags | os.O_NONBLOCK)  # a pipe without a reader
+        os.set_blocking(own, True)
         if stat.S_ISREG(os.fstat(output).st_mode):  # or others would write over what this adds
             flags = fcntl.fcntl(output, fcntl.F_GETFL)
             fcntl.fcntl(output, fcntl.F_SETFL, flags | os.O_APPEND)

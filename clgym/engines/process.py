@@ -1,4 +1,4 @@
-"""The learner in a separate process, which serves one run and ends.
+"""The learner in a separate process, which serves one experience or one test and ends.
 
 A fork server is started by command line, not forked and not by multiprocessing: it inherits neither
 the gym's memory, which holds the labels, nor the caller's main module. It imports torch once and
@@ -10,7 +10,6 @@ corrupt the output of ``--json``.
 import atexit
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,7 +23,7 @@ from typing import Any
 from clgym.engines.answer import event_in, raise_error
 from clgym.engines.channel import Message, OnEvent
 from clgym.engines.sandbox import Confinement
-from clgym.engines.scratch import make_scratch
+from clgym.engines.scratch import Scratch
 from clgym.engines.wire import FORK, receive, send
 from clgym.errors import BadAnswer, StrategyFailed, WorkerDied
 
@@ -131,8 +130,8 @@ class Worker:
         self.connection, self.status = self._server.fork()
         self._scratch = None
         if confinement is not None:
-            self._scratch = make_scratch()
-            confinement = confinement.with_scratch(self._scratch)
+            self._scratch = Scratch()
+            confinement = confinement.with_scratch(self._scratch.folder)
         setup: Message = {  # see `clgym.engines.worker.Setup`
             "environment": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ},
             "folder": str(Path.cwd()),
@@ -225,7 +224,7 @@ class Worker:
         self.status.close()
         self._server.workers -= 1
         if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch.close()
         return code
 
     def death(self) -> WorkerDied:

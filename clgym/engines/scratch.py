@@ -1,43 +1,51 @@
 """Folders for the temporary files of workers, in the system's folder for temporary files.
 
-A process that is killed leaves its folders; the next one on the same machine deletes them.
+A process that is killed leaves its folders; the next one on the same machine deletes them. Each
+folder is locked while its worker runs: the system ends the lock of a killed process, also of one in
+another container.
 """
 
 import contextlib
+import fcntl
 import functools
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
 
-from clgym.files import host_name
+__all__ = ["Scratch"]
 
-__all__ = ["make_scratch"]
+_PREFIX = "clgym-scratch-"
 
 
-def make_scratch() -> Path:
-    """Make an empty folder, whose name states host and process."""
-    _clear_left()
-    return Path(tempfile.mkdtemp(prefix=f"clgym-{host_name()}-{os.getpid()}-")).resolve()
+class Scratch:
+    """An empty folder, which exists until it is closed.
+
+    Attributes:
+        folder: Its path, without symbolic links.
+    """
+
+    def __init__(self) -> None:
+        """Make the folder, and delete those that killed processes left."""
+        _clear_left()
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+        self._lock = os.open(self.folder, os.O_RDONLY)
+        fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._lock)
 
 
 @functools.cache
 def _clear_left() -> None:
-    """Delete folders whose process has ended, once in a process."""
-    name = re.compile(rf"clgym-{host_name()}-(\d+)-[^-]*")
-    with contextlib.suppress(OSError):
-        for folder in Path(tempfile.gettempdir()).glob("clgym-*"):
-            found = name.fullmatch(folder.name)
-            if found and not _lives(int(found[1])):
+    """Delete folders that nobody holds, once in a process."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # of another user, or in use
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OverflowError, PermissionError):
-        pass
-    return True
+            finally:
+                os.close(lock)

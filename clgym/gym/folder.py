@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import shutil
+import stat
 from collections.abc import Generator, Mapping
 from pathlib import Path, PurePath
 
@@ -254,24 +255,28 @@ def take_state(out: Path, name: str) -> Path:
     """Move a state that the learner wrote to where no learner can write; return its new path.
 
     Raises:
-        BadAnswer: The state is a link, through which a later learner would read another file.
+        BadAnswer: It is no file: through a link a later learner would read another one.
+        BadOutput: The output folder cannot be written.
     """
     written, kept = out / LEARNER / name, out / STATES / name
-    kept.parent.mkdir(exist_ok=True)
-    written.replace(kept)
-    if kept.is_symlink():
+    with writing(kept):
+        kept.parent.mkdir(exist_ok=True)
+        written.replace(kept)
+    if not stat.S_ISREG(kept.lstat().st_mode):
+        found = "a link to another file" if kept.is_symlink() else "something else"
         kept.unlink()
         raise BadAnswer(
             expected=f"a file with the learner's state at {name}",
-            found="a link to another file",
+            found=found,
             fix="A plugin must not change the files that the learner writes",
         )
     return kept
 
 
-def keep_state(out: Path, name: str) -> None:
+def keep_state(out: Path, name: str | None) -> None:
     """Delete the states that were taken, except one."""
-    for path in (out / STATES).iterdir():
+    folder = out / STATES
+    for path in folder.iterdir() if folder.is_dir() else ():
         if path.name != name:
             path.unlink()
 
@@ -282,18 +287,12 @@ def renew_folder(folder: Path) -> None:
     What else a plugin left there is out of reach of later learners, even if it cannot be deleted.
 
     Raises:
-        BadAnswer: A plugin changed the permissions of the run's folder.
+        BadOutput: The output folder cannot be written.
     """
     aside = folder.with_name(part_name(folder.name))
-    try:
+    with writing(folder):
         folder.replace(aside)
         folder.mkdir()
-    except OSError as error:
-        raise BadAnswer(
-            expected="a run's folder in which files can be renamed",
-            found=f"{error.strerror} at {folder}",
-            fix="A plugin must not change it; restore its permissions, and repeat the run",
-        ) from error
     with contextlib.suppress(RecursionError):  # of folders in folders in folders
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load, save
 from clgym.checksums import is_undamaged, with_checksum
 from clgym.files import write_atomic
 from clgym.gym.anytime import moments
-from clgym.gym.folder import LEARNER
+from clgym.gym.folder import LEARNER, take_state
 from clgym.gym.phase import Arrays
 from clgym.gym.testing import Tester
 from clgym.messages import AnytimeTest, TestDue
@@ -56,7 +56,7 @@ class TestsInside:
     def test(self, index: int, due: TestDue) -> None:
         """Test the present state of training, then let training continue."""
         assert self._answers is not None
-        state = self._state(index)
+        state = take_state(self._out, self._state(index).name)
         self._answers.put(due.images, self._tester.anytime(index, state))
         state.unlink()
 

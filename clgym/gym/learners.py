@@ -54,8 +54,7 @@ class Learners:
             yield conversation
         finally:
             conversation.close()
-            if self._filling is not None:
-                self._filling.close()
+            self._end_filler()
 
     @contextlib.contextmanager
     def testing(self, state: Path) -> Generator[Conversation]:
@@ -81,8 +80,9 @@ class Learners:
         self._filler().fill_features(message)
 
     def fill_classifiers(self, message: FillClassifiers) -> None:
-        """Train a classifier; see `_filler`."""
+        """Train a classifier; see `_filler`, which then ends, since it occupies the device."""
         self._filler().fill_classifiers(message)
+        self._end_filler()
 
     def _filler(self) -> Conversation:
         """A process that loads no plugin and completes the cache.
@@ -95,6 +95,11 @@ class Learners:
             read = [*(Path(split.path) for split in splits), *self._transforms()]
             self._filling = self._open(read, [*write, self._run.out / DUE])
         return Conversation(self._filling, self._on_event)
+
+    def _end_filler(self) -> None:
+        if self._filling is not None:
+            self._filling.close()
+            self._filling = None
 
     def _home(self) -> list[Path]:
         """Files of the labelled images of the source domain, for streams with an adaptation phase.

@@ -88,7 +88,8 @@ class Progress(BaseModel):
         Raises:
             BadOutput: A file changed that an earlier session of the run read.
         """
-        self.state_bytes, self.memory_bytes = state_bytes, found.memory_bytes
+        self.state_bytes = max(self.state_bytes, state_bytes)
+        self.memory_bytes = found.memory_bytes
         self.stored_samples, self.own_costs = found.stored_samples, found.own_costs
         for place, images in found.kept_images.items():
             self.kept_images[place] = max(images, self.kept_images.get(place, 0))

@@ -107,6 +107,7 @@ class Session:
         """
         note = self._out / PROGRESS
         if not note.is_file():
+            keep_state(self._out, None)
             return
         try:
             self._progress = Progress.model_validate(load_checked(note.read_bytes()))
@@ -121,6 +122,10 @@ class Session:
                 found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
                 fix="Delete the output folder and repeat the run",
             ) from error
+        state = self._progress.state
+        keep_state(self._out, state)
+        if state is not None and (self._out / LEARNER / state).is_file():  # of an earlier version
+            take_state(self._out, state)
 
     def _checked_piece(self, number: int, piece: int, expected: str) -> bytes:
         path = self._piece(number, piece)

@@ -196,7 +196,7 @@ def files_of(entry: PluginEntry, importing: bool = False) -> dict[str, str]:
 
 
 def files_read(entry: PluginEntry) -> dict[str, str]:
-    """Files that all code read in a worker, which serves one run; otherwise `files_of`."""
+    """Files that all code read in a worker, which serves one strategy; otherwise `files_of`."""
     if not _in_worker():
         return files_of(entry)
     return _named(_reads, Path(_absolute(entry.path)).parent) | _of_distribution(entry)

@@ -107,7 +107,8 @@ class Cost(RecordBlock):
     train_images: int = 0
     """Number of training images, over all epochs."""
     state_bytes: int
-    """Size of the final state on disk in bytes."""
+    """Size in bytes of the largest state that was saved; of the final one in records of earlier
+    versions."""
     forget_seconds: list[float] = []
     """Seconds that the strategy took for each request to forget."""
     reference_seconds: list[float] = []

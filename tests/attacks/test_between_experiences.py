@@ -23,7 +23,7 @@ IN_THE_PROCESS = (
 )
 FILTERED = (
     *("memory of the kernel", "a thread behind a socket", "attributes of its own file"),
-    *("the times of its own file", "limits of another process"),
+    *("the times of its own file", "limits of another process", "flags of its own file"),
 )
 
 Found = Callable[..., dict[str, str]]

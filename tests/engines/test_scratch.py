@@ -1,6 +1,5 @@
 """Folders for temporary files: made for each worker, and deleted after their process has ended."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -9,36 +8,37 @@ from pathlib import Path
 import pytest
 
 from clgym.engines import scratch
-from clgym.files import host_name
+from clgym.engines.scratch import Scratch
+
+LEAVES = """
+import os
+from clgym.engines.scratch import Scratch
+print(Scratch().folder, flush=True)
+os._exit(1)
+"""
 
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     scratch._clear_left.cache_clear()
 
 
 def test_folders_of_ended_processes_are_deleted_and_others_stay(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    host = host_name()
-    left = tmp_path / f"clgym-{host}-{ended}-abc"
-    others = [
-        tmp_path / f"clgym-{host}-{os.getppid()}-abc",  # of a process that lives
-        tmp_path / f"clgym-{host}2-{ended}-abc",  # of another machine
-        tmp_path / "clgym-notes",
-    ]
-    for folder in (left, *others):
-        folder.mkdir()
-        (folder / "file").write_text("x")
-    made = scratch.make_scratch()
-    assert made.is_dir() and not any(made.iterdir())
-    assert not left.exists() and all(folder.is_dir() for folder in others)
+    used = Scratch()
+    words = [sys.executable, "-c", LEAVES]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    left, foreign = Path(done.stdout.strip()), tmp_path / "clgym-notes"
+    foreign.mkdir()
+    assert left.is_dir() and left.parent == tmp_path
+    scratch._clear_left.cache_clear()
+    made = Scratch()
+    assert not left.exists() and used.folder.is_dir() and foreign.is_dir()
+    made.close()
+    assert not made.folder.exists()
+    used.close()
 
 
 def test_each_worker_gets_its_own() -> None:
-    assert scratch.make_scratch() != scratch.make_scratch()
+    assert Scratch().folder != Scratch().folder

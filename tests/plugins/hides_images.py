@@ -21,6 +21,7 @@ BACKBONE = ""
 KEY = 0x5EED
 NUMBER = int.from_bytes(IMAGES[:5], "little")
 OFD_SETLK = 37
+GET_FLAGS, SET_FLAGS, NO_DUMP = 0x80086601, 0x40086602, 0x40
 C = ctypes.CDLL(None, use_errno=True)
 C.shmat.restype = ctypes.c_void_p
 PORT = 49152 + KEY % 1000
@@ -119,6 +120,18 @@ def find_in_times() -> bytes:
     return IMAGES if Path(__file__).stat().st_mtime_ns == NUMBER else b""
 
 
+def hide_in_flags() -> None:
+    """The flag that a backup leaves a file out."""
+    with Path(__file__).open() as file:
+        fcntl.ioctl(file, SET_FLAGS, struct.pack("l", NO_DUMP))
+
+
+def find_in_flags() -> bytes:
+    with Path(__file__).open() as file:
+        (flags,) = struct.unpack("l", fcntl.ioctl(file, GET_FLAGS, struct.pack("l", 0)))
+    return IMAGES if flags & NO_DUMP else b""
+
+
 def hide_in_limits() -> None:
     """In those of the process that starts the learners, which they inherit."""
     resource.prlimit(os.getppid(), resource.RLIMIT_RSS, (NUMBER, resource.RLIM_INFINITY))
@@ -182,6 +195,7 @@ PLACES = {
     ),
     "the times of its own file": (hide_in_times, find_in_times),
     "limits of another process": (hide_in_limits, find_in_limits),
+    "flags of its own file": (hide_in_flags, find_in_flags),
     "a lock on standard input": (hide_in_lock, find_in_lock),
     "the place in standard error": (
         lambda: os.lseek(2, NUMBER, os.SEEK_SET),
