@@ -88,7 +88,7 @@ class AdaptationPhase:
     def prepare(self) -> None:
         """Generate or map the images of every domain, and complete the cache of classifiers."""
         run, classifier = self._run, self._run.needs.classifier
-        if classifier == TRAINED and not self._after:
+        if classifier == TRAINED and self._stream.home is not None:
             self._learners.fill_classifiers(
                 FillClassifiers(start=self.start_message(), classifier=classifier)
             )

@@ -481,4 +481,8 @@ def test_search_spaces_are_the_protocols(name: str) -> None:
     cls: Any = load_class(find("strategies", name), Strategy)
     fields = fields_of(cls.Config)
     own, paper = find_space(name, None, fields), parse(gtep.PRETRAINED[name], fields, name)
-    assert {p.name: p for p in own.parameters} == {p.name: p for p in paper.parameters}
+    ours, theirs = ({p.name: p for p in space.parameters} for space in (own, paper))
+    if name == "coda-prompt":  # the cosine of its code lags one epoch
+        assert theirs.pop("schedule").values == ("step", "released-cosine", "constant")
+        assert ours.pop("schedule").values == ("step", "cosine", "constant")
+    assert ours == theirs
