@@ -40,6 +40,21 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
+_LAUNCH = """
+import os, sys
+pid = os.fork()
+if not pid:
+    quiet = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        os.dup2(quiet, stream)
+    os.execv(sys.argv[1], sys.argv[1:])
+_, status, used = os.wait4(pid, 0)
+print(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""
+"""Starts a command from a small process: the peak of a process is at least that of its parent when
+it was forked."""
+
+
 class Cost(NamedTuple):
     """Cost of one command."""
 
@@ -80,17 +95,19 @@ class Side(NamedTuple):
             "CLGYM_STATE": str(self.place / "state"),
             "OMP_NUM_THREADS": "1",
         }
-        quiet = subprocess.DEVNULL
         line = [sys.executable, "-m", "clgym", *words]
-        # What `Popen` is for, but its `wait` tells nothing of what the process has used.
-        process = subprocess.Popen(
-            line, cwd=self.place, env=environment, stdout=quiet, stderr=quiet
-        )
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode not in (0, 2):
-            raise SystemExit(f"clgym {' '.join(words)} ended with {process.returncode}")
-        return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+        told = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _LAUNCH, *line],
+            cwd=self.place,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        code, seconds, kilobytes = (float(word) for word in told.split())
+        if code not in (0, 2):
+            raise SystemExit(f"clgym {' '.join(words)} ended with {code:.0f}")
+        return Cost(seconds, kilobytes / 1024)
 
 
 def main() -> None:
