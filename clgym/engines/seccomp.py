@@ -3,7 +3,7 @@
 https://docs.kernel.org/userspace-api/seccomp_filter.html. Landlock restricts files and TCP. This
 filter refuses what else could carry data to another process: sockets of networks, System V shared
 memory, queues and semaphores, POSIX queues, key rings, limits of other processes, and changes of a
-file's owner, flags and extended attributes, which Landlock does not cover. Changes of its times and
+file's times, owner, flags and extended attributes, which Landlock does not cover. Changes of its
 permissions are ignored, since copying a file ends with them. Rings of io_uring are refused, too,
 since a filter does not see their calls. Local sockets stay, since CUDA opens them; Landlock refuses
 to bind them to a path and to connect abstract ones to other processes.
@@ -60,11 +60,9 @@ _MACHINES = {
             *(29, 64, 68, 240, 248, 249, 250, 425),  # shm-, sem-, msgget, mq_open, keys, io_uring
             *(188, 189, 190, 463),  # setxattr, l-, f-, -at
             *(92, 93, 94, 260),  # chown, f-, l-, f-at
-        ),
-        ignored=(
             *(132, 235, 261, 280),  # utime, utimes, futimesat, utimensat
-            *(90, 91, 268, 452),  # chmod, f-, f-at, f-at2
         ),
+        ignored=(90, 91, 268, 452),  # chmod, f-, f-at, f-at2
     ),
     "aarch64": _Machine(
         audit=0xC00000B7,
@@ -76,8 +74,9 @@ _MACHINES = {
             *(194, 190, 186, 180, 217, 218, 219, 425),
             *(5, 6, 7, 463),
             *(55, 54),
+            88,
         ),
-        ignored=(88, 52, 53, 452),
+        ignored=(52, 53, 452),
     ),
 }
 

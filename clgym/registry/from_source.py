@@ -8,6 +8,7 @@ their versions.
 
 import functools
 import importlib.machinery as machinery
+import importlib.util
 import os
 import site
 import sysconfig
@@ -20,6 +21,8 @@ from clgym.registry.finding import plugin_packages
 __all__ = ["import_from_source", "library_roots"]
 
 _PLUGINS = ("strategies", "scenarios")
+_DEPENDENCIES = ("numpy", "torch")
+"""Packages that are never a plugin's own: the folder that holds one holds installed packages."""
 _usual = machinery.SourceFileLoader.get_code
 
 
@@ -77,5 +80,9 @@ def library_roots() -> tuple[str, ...]:
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     roots = {sysconfig.get_path(name) for name in names}
     roots |= {*site.getsitepackages(), site.getusersitepackages()}
+    for name in _DEPENDENCIES:  # in an environment that borrows packages of another one
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            roots.add(str(Path(spec.origin).parent.parent))
     found = {str(Path(root).absolute()) + os.sep for root in roots}
     return tuple(sorted(found, key=len, reverse=True))

@@ -1,8 +1,8 @@
 """Class means of pixels to a power: one option that matters, one that makes it fail."""
 
-import hashlib
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,17 @@ STABILITY = {"power": 4.0}
 FULL_DISK = ""
 FULL_DISK_AT = ()
 OUT_OF_MEMORY_AT = ()
+
+
+def die_once():
+    """End the process, unless an earlier one left a note in the learner's folder."""
+    frame = sys._getframe()
+    while not hasattr(frame.f_locals.get("request"), "checkpoint"):
+        frame = frame.f_back
+    note = Path(frame.f_locals["request"].checkpoint).with_name("died")
+    if not note.exists():
+        note.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -50,10 +61,8 @@ class Power(Strategy):
             raise ValueError("the disk is full")
         if self.config.power in OUT_OF_MEMORY_AT:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        flag = Path("/dev/shm", hashlib.sha256(__file__.encode()).hexdigest())
-        if experience.index == 1 and flag.exists():
-            flag.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if experience.index == 1 and Path(__file__).with_name("dies").exists():
+            die_once()
         found = {}
         for batch in experience.batches(self.config.batch_size, shuffle=False):
             for feature, label in zip(
