@@ -124,8 +124,9 @@ class Session:
             ) from error
         state = self._progress.state
         keep_state(self._out, state)
-        if state is not None and (self._out / LEARNER / state).is_file():  # of an earlier version
-            take_state(self._out, state)
+        earlier, there = (self._out / name / str(state) for name in (LEARNER, STATES))
+        if earlier.is_file() and not there.is_file():  # where an earlier version kept it
+            take_state(self._out, earlier.name)
 
     def _checked_piece(self, number: int, piece: int, expected: str) -> bytes:
         path = self._piece(number, piece)

@@ -51,6 +51,15 @@ def test_a_run_of_an_earlier_version_goes_on(
     assert record.result == run(replace(request, out=tmp_path / "whole")).result
 
 
+def test_what_a_learner_wrote_replaces_no_state_that_was_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = interrupted(tmp_path / "part", monkeypatch)
+    (tmp_path / "part" / LEARNER).mkdir(exist_ok=True)
+    (tmp_path / "part" / LEARNER / "state-0-1.safetensors").write_bytes(b"forged")
+    assert run(request).result == run(replace(request, out=tmp_path / "whole")).result
+
+
 def test_no_state_but_the_last_is_within_reach_of_a_run_that_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
