@@ -7,7 +7,7 @@ their features, to files of their own. They are emptied and deleted once it is l
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,10 +19,10 @@ from clgym.data.row_files import write_header
 from clgym.data.store import Split
 from clgym.errors import BadAnswer
 from clgym.files import writing
+from clgym.gym.feature_files import FeatureFiles
 from clgym.gym.folder import DUE
 from clgym.gym.plan import ResolvedRun
-from clgym.gym.testing import TestLearners
-from clgym.messages import DueFiles, FillFeatures, RowGroup, Start
+from clgym.messages import DueFiles, RowGroup
 
 __all__ = ["Due"]
 
@@ -30,17 +30,9 @@ __all__ = ["Due"]
 class Due:
     """What a learner is given to learn from, at present."""
 
-    def __init__(
-        self, run: ResolvedRun, learners: TestLearners, start: Callable[[], Start]
-    ) -> None:
-        """Write nothing yet.
-
-        Args:
-            run: The run that is carried out.
-            learners: Computes frozen features, in another process.
-            start: Returns the message that builds the strategy.
-        """
-        self._run, self._learners, self._start = run, learners, start
+    def __init__(self, run: ResolvedRun, features: FeatureFiles) -> None:
+        """Write nothing yet."""
+        self._run, self._features = run, features
         self._folder = run.out.resolve() / DUE
         self._files: list[BinaryIO] = []
         self._written = 0
@@ -67,28 +59,11 @@ class Due:
                 _write(self._files[-1], split, rows[start : start + count])
                 images.append(path)
                 start += count
-        return DueFiles(images=tuple(images), features=self._features(groups, rows, counts))
-
-    def _features(
-        self, groups: Sequence[RowGroup], rows: np.ndarray, counts: Sequence[int]
-    ) -> Path | None:
-        needs = self._run.needs
-        if not needs.features or needs.backbone is None:
-            return None
-        path = self._next("features")
         where = np.repeat(np.arange(len(groups)), counts)
-        self._learners.fill_features(
-            FillFeatures(
-                start=self._start(),
-                backbone=needs.backbone,
-                rows=rows,
-                where=where,
-                groups=tuple(groups),
-                to=path,
-            )
-        )
-        self._files.append(path.open("r+b"))
-        return path
+        path = self._features.compute(tuple(groups), rows, where, self._next("features"))
+        if path is not None:
+            self._files.append(path.open("r+b"))
+        return DueFiles(images=tuple(images), features=path)
 
     def _next(self, what: str) -> Path:
         self._written += 1

@@ -38,7 +38,7 @@ class Learners:
         """
         run = self._run
         given = [run.out.resolve() / name for name in (DUE, STATES)]
-        for folder in given:
+        for folder in (*given, run.out / SHOWN):
             with contextlib.suppress(OSError):  # a later write reports the error
                 folder.mkdir(parents=True, exist_ok=True)  # a sandbox opens what exists
         read = [*given, *self._transforms(), *self._cached("backbones", "classifiers")]
@@ -67,7 +67,7 @@ class Learners:
             state,
             self._run.out.resolve() / SHOWN,
             *self._transforms(),
-            *self._cached("backbones", "features", "classifiers"),
+            *self._cached("backbones", "classifiers"),
         ]
         channel = self._open(read, [])
         try:
@@ -93,7 +93,8 @@ class Learners:
             write = [cache_dir() / name for name in ("backbones", "features", "classifiers")]
             splits = [split for s in self._run.sources for split in (s.train, s.test)]
             read = [*(Path(split.path) for split in splits), *self._transforms()]
-            self._filling = self._open(read, [*write, self._run.out / DUE])
+            handed = (self._run.out / name for name in (DUE, SHOWN))
+            self._filling = self._open(read, [*write, *handed])
         return Conversation(self._filling, self._on_event)
 
     def _end_filler(self) -> None:

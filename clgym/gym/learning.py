@@ -18,6 +18,7 @@ from clgym.gym.by_head import sent as by_head_arrays
 from clgym.gym.conduct import Repetition, learned_apart
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.due import Due
+from clgym.gym.feature_files import FeatureFiles
 from clgym.gym.folder import LEARNER
 from clgym.gym.inside import TestsInside
 from clgym.gym.phase import Arrays, Kind, PhaseCost, add_numbers, start_message
@@ -34,7 +35,6 @@ from clgym.gym.scoring import (
 from clgym.gym.testing import Tester, TestLearners, distinct_groups, row_group
 from clgym.messages import (
     ClassifierIdentity,
-    FillFeatures,
     Scored,
     SourceFiles,
     Start,
@@ -85,8 +85,11 @@ class LearningPhase:
         """
         self._run, self._stream = run, stream
         self._conversation, self._learners, self._emit = conversation, learners, on_event
-        self.tester = self.tester_class(run, stream, order_key, learners, self.start_message)
-        self.due = Due(run, learners, self.start_message)
+        self._features = FeatureFiles(run, learners, self.start_message)
+        self.tester = self.tester_class(
+            run, stream, order_key, learners, self.start_message, self._features
+        )
+        self.due = Due(run, self._features)
         self._scores: list[Scores] = []
         self._saved_arrays: list[Arrays] = []
         self._train_seconds: list[float] = []
@@ -119,21 +122,13 @@ class LearningPhase:
         of single experiences would consist mostly of padding.
         """
         self.due.close()  # of what an interrupted process wrote
-        needs, steps = self._run.needs, self._stream.steps
-        if not needs.features or needs.backbone is None:
-            return
+        steps = self._stream.steps
         parts = [(row_group(s, "train"), s.train) for s in steps]
         parts += [(row_group(s, s.measured_on), s.test) for s in steps]
         groups, number = distinct_groups([group for group, _ in parts])
-        self._learners.fill_features(
-            FillFeatures(
-                start=self.start_message(),
-                backbone=needs.backbone,
-                rows=np.concatenate([rows for _, rows in parts]),
-                where=np.repeat(number, [len(rows) for _, rows in parts]),
-                groups=groups,
-            )
-        )
+        rows = np.concatenate([rows for _, rows in parts])
+        where = np.repeat(number, [len(rows) for _, rows in parts])
+        self._features.compute(groups, rows, where)
 
     def _take_over(self, folder: Path) -> None:
         """Take over the measurements of a checked run of the first experiences."""

@@ -7,7 +7,6 @@ test alone: the other rows are holes, which take no space and are read as zeros.
 """
 
 import contextlib
-import shutil
 from collections.abc import Generator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from clgym.gym.folder import SHOWN
 from clgym.gym.plan import ResolvedRun
 from clgym.messages import RowGroup, SourceFiles
 
-__all__ = ["Rows", "shown"]
+__all__ = ["Rows", "shown", "shown_features"]
 
 Rows = tuple[tuple[RowGroup, ...], np.ndarray, np.ndarray]
 """Groups of rows; row numbers, int64 [n]; index of each row's group, int64 [n]."""
@@ -41,11 +40,11 @@ def shown(run: ResolvedRun, rows: Rows) -> Generator[tuple[SourceFiles, ...]]:
     """
     groups, numbers, where = rows
     folder = run.out.resolve() / SHOWN
-    shutil.rmtree(folder, ignore_errors=True)  # of an interrupted process
+    _empty(folder)  # of an interrupted process
     places = {(group.source, group.split) for group in groups}
     try:
         with writing(folder):
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             for source, split in places:
                 chosen = [g.source == source and g.split == split for g in groups]
                 due = np.unique(numbers[np.array(chosen)[where]])
@@ -61,7 +60,19 @@ def shown(run: ResolvedRun, rows: Rows) -> Generator[tuple[SourceFiles, ...]]:
             for number, source in enumerate(run.sources)
         )
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _empty(folder)
+
+
+def shown_features(run: ResolvedRun) -> Path:
+    """File of the features of the images of a test, for strategies that need them."""
+    return run.out.resolve() / SHOWN / "features.npy"
+
+
+def _empty(folder: Path) -> None:
+    """Delete the files, not the folder: a sandbox opens the one that was there at its start."""
+    for path in folder.glob("*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _path(folder: Path, source: int, split: str) -> Path:

@@ -15,13 +15,13 @@ import numpy as np
 from clgym.gym.anytime import exposed_pool
 from clgym.gym.conduct import REPEAT_BATCH, Repetition, compared, repeated_places
 from clgym.gym.conversation import Conversation
+from clgym.gym.feature_files import FeatureFiles, FeatureFiller
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.scoring import TestPool
-from clgym.gym.shown import Rows, shown
+from clgym.gym.shown import Rows, shown, shown_features
 from clgym.gym.withheld_order import permutation
 from clgym.messages import (
     FillClassifiers,
-    FillFeatures,
     Load,
     Predict,
     Predicted,
@@ -36,17 +36,13 @@ __all__ = ["TestLearners", "TestOutcome", "Tester", "distinct_groups", "row_grou
 PREDICT_BATCH = 256
 
 
-class TestLearners(Protocol):
+class TestLearners(FeatureFiller, Protocol):
     """Starts the learners that tests and caches need."""
 
     __test__ = False  # pytest would collect a class of this name as a test
 
     def testing(self, state: Path) -> AbstractContextManager[Conversation]:
         """A conversation with a new learner, which may read a state and ends with the context."""
-        ...
-
-    def fill_features(self, message: FillFeatures) -> None:
-        """Compute frozen features that the cache lacks."""
         ...
 
     def fill_classifiers(self, message: FillClassifiers) -> None:
@@ -80,6 +76,7 @@ class Tester:
         order_key: str,
         learners: TestLearners,
         start: Callable[[], Start],
+        features: FeatureFiles,
     ) -> None:
         """Prepare tests, without a request to a learner.
 
@@ -89,9 +86,10 @@ class Tester:
             order_key: Key of the order of test rows; see `clgym.gym.withheld_order`.
             learners: Starts a learner for each test.
             start: Returns the message that builds the strategy.
+            features: Computes the features of the rows of a test.
         """
         self._run, self._stream, self._order_key = run, stream, order_key
-        self._learners, self._start = learners, start
+        self._learners, self._start, self._features = learners, start, features
         self._batch = run.request.eval_batch or PREDICT_BATCH
 
     @contextmanager
@@ -138,6 +136,7 @@ class Tester:
                     rows=rows,
                     where=where,
                     groups=groups,
+                    features=self._shown_features(groups, rows, where),
                     task=None,
                     num_seen_classes=self._stream.columns_after(len(self._stream) - 1),
                     batch_size=self._batch,
@@ -227,17 +226,25 @@ class Tester:
     ) -> Predicted:
         """Request predictions for some rows of the pool, in batches of ``size``."""
         groups, where = self.groups(pool.step[places])
+        rows = pool.row[places]
         return learner.predict(
             Predict(
-                rows=pool.row[places],
+                rows=rows,
                 where=where,
                 groups=groups,
+                features=self._shown_features(groups, rows, where),
                 task=task,
                 num_seen_classes=self._stream.columns_after(index),
                 batch_size=size,
                 by_head=by_head,
             )
         )
+
+    def _shown_features(
+        self, groups: tuple[RowGroup, ...], rows: np.ndarray, where: np.ndarray
+    ) -> Path | None:
+        """File of the features of some rows, which is deleted with those of the images."""
+        return self._features.compute(groups, rows, where, shown_features(self._run))
 
     def groups(self, steps: np.ndarray) -> tuple[tuple[RowGroup, ...], np.ndarray]:
         """The distinct groups of the experiences' test rows, and the index of each row's group."""

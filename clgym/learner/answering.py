@@ -15,9 +15,8 @@ from clgym.learner.oversight import Oversight
 from clgym.learner.replies import check_order, checked_heads, hook_of_head, shaped_logits
 from clgym.learner.reporting import EVENT_SECONDS, Clock
 from clgym.learner.representing import batches_of, features_in_batches
-from clgym.learner.rows import RowImages
+from clgym.learner.rows import RowImages, stored_features
 from clgym.messages import Event, Predict, Predicted, PredictionProgress, Represent, Represented
-from clgym.models.features import FrozenFeatures
 from clgym.strategy import Batch, Strategy
 
 __all__ = ["Answers"]
@@ -30,7 +29,6 @@ class Answers:
     strategy: Strategy
     oversight: Oversight
     rows: RowImages
-    features: FrozenFeatures | None
     numerics: NumericMode
     device: torch.device
 
@@ -43,10 +41,7 @@ class Answers:
         rows = request.rows
         logits = LateAnswers(len(rows), request.num_seen_classes, partial(check_order, "predict"))
         by_head: dict[str, LateAnswers] = {}
-        # For all rows at once, since single batches would consist mostly of padding.
-        features = None
-        if self.features is not None:
-            features = self.features.of(request.groups, request.rows, request.where)
+        features = stored_features(request.features, self.device)
         clock = Clock(EVENT_SECONDS)
         parts = batches_of(len(rows), request.batch_size)
         with (

@@ -182,7 +182,6 @@ class Learner:
         self._info = replace(self._info, log=self._own_numbers)
         self._rows = RowImages(request, self._info.image_shape[0], device)
         self._scale = self._rows.scale
-        self._features = self._frozen_features()
         self._resize, self._passes = request.resize, None
         classifier = None if request.adaptation is None else self._take_resources(request, device)
         seed_generators(self._info.seed, "setup")
@@ -194,9 +193,7 @@ class Learner:
             self._strategy, self._info, request.info, self._scale, self._oversight
         )
         self._experiences = ExperienceMaker(self._info, self._rows, self._scale, self._reporting)
-        self._answers = Answers(
-            self._strategy, self._oversight, self._rows, self._features, self._numerics, device
-        )
+        self._answers = Answers(self._strategy, self._oversight, self._rows, self._numerics, device)
         self._memory_at_start = copy.deepcopy(self._info.memory.state_dict())
         return Started(
             device_name=name_of_device(device),
@@ -205,14 +202,6 @@ class Learner:
             classifier=classifier,
             libraries=self._libraries(),
         )
-
-    def _frozen_features(self) -> FrozenFeatures | None:
-        """Source of `Batch.features`, if the strategy declared the need; else None."""
-        needs = self._strategy.needs
-        if not needs.features:
-            return None
-        assert needs.backbone is not None
-        return self._rows.features(needs.backbone, self._reporting.features)
 
     @property
     def _adapts(self) -> bool:

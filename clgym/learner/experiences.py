@@ -10,7 +10,7 @@ from clgym.data.experience import OnBatch
 from clgym.data.to_device import to_device
 from clgym.learner.logged import NumberLog
 from clgym.learner.reporting import Reporting
-from clgym.learner.rows import RowImages
+from clgym.learner.rows import RowImages, stored_features
 from clgym.messages import ExperienceRows, StreamFacts, Train
 from clgym.strategy import Experience, Memory, StreamInfo
 
@@ -69,9 +69,6 @@ class ExperienceMaker:
             on_batch: Called with every batch that the strategy reads.
         """
         pixels = self.rows.of_experience(request)
-        features = None
-        if request.due.features is not None:
-            features = to_device(torch.as_tensor(np.load(request.due.features)), pixels.device)
         labels = None
         if request.labels is not None:
             labels = to_device(torch.as_tensor(request.labels), pixels.device)
@@ -90,6 +87,6 @@ class ExperienceMaker:
             log=self.reporting.logger(request.index if place is None else place, log),
             safe_point=safe_point,
             on_batch=on_batch,
-            features=features,
+            features=stored_features(request.due.features, pixels.device),
             class_names=request.class_names,
         )

@@ -15,7 +15,7 @@ from clgym.data.to_device import to_device
 from clgym.messages import ExperienceRows, Frozen, Predict, Represent, RowGroup, Start, Train
 from clgym.models.features import FrozenFeatures, SplitRows
 
-__all__ = ["RowImages"]
+__all__ = ["RowImages", "stored_features"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,3 +123,8 @@ class RowImages:
             images[to_device(torch.as_tensor(group.places), some.device)] = some
         assert images is not None
         return images
+
+
+def stored_features(file: Path | None, device: torch.device) -> Tensor | None:
+    """Features that the gym wrote, float32 [n, width] on the device; None if it wrote none."""
+    return None if file is None else to_device(torch.as_tensor(np.load(file)), device)

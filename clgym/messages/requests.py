@@ -163,6 +163,8 @@ class Predict:
     where: Integers
     """Index of each row's group."""
     groups: tuple[RowGroup, ...]
+    features: Path | None = None
+    """File of the rows' features in their order, float32 [n, width], if the strategy needs them."""
     task: int | None
     num_seen_classes: int
     batch_size: int

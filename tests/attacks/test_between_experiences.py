@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from clgym.data.sources import load_source
 from clgym.engines import landlock, seccomp
+from clgym.errors import ClgymError
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.learner.state import read_state
@@ -86,3 +88,22 @@ def test_without_a_sandbox_files_stay_within_reach(found: Found, place: str) -> 
 @pytest.mark.parametrize("place", ["a module", "a temporary file", "a thread behind a socket"])
 def test_in_one_process_everything_stays_within_reach(found: Found, place: str) -> None:
     assert found(engine="inline")[place] == "GOT"
+
+
+@pytest.mark.parametrize("testing", [False, True])
+@pytest.mark.parametrize("sandbox", [pytest.param("auto", marks=with_landlock), "none"])
+def test_the_features_of_other_images_are_out_of_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, testing: bool, sandbox: Any
+) -> None:
+    """Those of all images lie in the cache before the first experience."""
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("CLGYM_CACHE", str(cache))
+    facts = {"BACKBONE": BACKBONE, "CACHE": cache, "TESTING": testing}
+    plugin = copy_plugin("sees_features", tmp_path / "plugin", **facts)
+    named = {"out": tmp_path / "out", "plugins": (plugin,), "threads": 1, "sandbox": sandbox}
+    with pytest.raises(ClgymError) as caught:
+        run(Request("sees-features", "split-digits", **named))
+    source = load_source("digits")
+    images = len(source.train.images) + len(source.test.images)
+    got, refused = f"RuntimeError: GOT {images}", "RuntimeError: REFUSED PermissionError"
+    assert caught.value.found.startswith(got if sandbox == "none" else refused)
