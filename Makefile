@@ -39,8 +39,10 @@ docs:
 coverage:
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -e '.[test]'
-	$(VENV)/bin/python -m pytest -q --cov --cov-report= $(if $(ROOM),tests/$(ROOM))
-	$(VENV)/bin/python .ci/coverage_by_room.py $(ROOM)
+	rm -rf .coverage-processes && mkdir .coverage-processes
+	MEASURED_PROCESSES=$(CURDIR)/.coverage-processes PYTHONPATH=$(CURDIR)/.ci/coverage \
+		$(VENV)/bin/python -m pytest -q --cov --cov-report= $(if $(ROOM),tests/$(ROOM))
+	$(VENV)/bin/python .ci/coverage/by_room.py --processes .coverage-processes $(ROOM)
 
 # The versions of a fresh environment with all that the index gives today.
 constraints:

@@ -1,12 +1,12 @@
 """Print the branch coverage of each room from the measurement that `make coverage` has made.
 
-    python .ci/coverage_by_room.py [ROOM]
+    python .ci/coverage/by_room.py [--processes FOLDER] [ROOM]
 
-A room is a folder of ``clgym/`` or a single file there. What only a worker's process executes is
-not measured: it is forked into a sandbox that no measurement leaves. Tests with ``engine="inline"``
-count.
+A room is a folder of ``clgym/`` or a single file there. What the processes of clgym executed is
+added from the folder where `sitecustomize.py` put it.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -14,7 +14,24 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
+from coverage import CoverageData
+
 KEYS = ("num_statements", "covered_lines", "num_branches", "covered_branches")
+
+
+def add_processes(folder: Path) -> None:
+    """Add the measurements in a folder, one file a process, to the one of the tests."""
+    arcs: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    for path in folder.iterdir():
+        measured = CoverageData(no_disk=True)
+        if dumped := path.read_bytes():  # nothing if the process was killed
+            measured.loads(dumped)
+        for name in measured.measured_files():
+            arcs[name].update(measured.arcs(name) or ())
+    tests = CoverageData()
+    tests.read()
+    tests.add_arcs(arcs)
+    tests.write()
 
 
 def room_of(path: str) -> str:
@@ -37,8 +54,14 @@ def percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:5.1f} %" if whole else "      -"
 
 
-def main(wanted: str | None) -> None:
+def main() -> None:
     """Print the table, or the line of one room."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("room", nargs="?")
+    parser.add_argument("--processes", type=Path)
+    options = parser.parse_args()
+    if options.processes:
+        add_processes(options.processes)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "coverage.json")
         command = [sys.executable, "-m", "coverage", "json", "-q", "-o", str(report)]
@@ -46,10 +69,10 @@ def main(wanted: str | None) -> None:
         rooms = summed(json.loads(report.read_text())["files"])
     print(f"{'room':<16}{'statements':>12}{'branches':>12}{'not executed':>16}")
     for room, (statements, executed, branches, taken) in rooms.items():
-        if wanted in (None, room):
+        if options.room in (None, room):
             shares = percent(executed, statements), percent(taken, branches)
             print(f"{room:<16}{shares[0]:>12}{shares[1]:>12}{statements - executed:>16}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    main()
