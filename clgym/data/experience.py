@@ -315,7 +315,7 @@ class Experience:
             images,
             None if labels is None else take_rows(labels, rows),
             task=self.task,
-            task_of=self.task_of,
+            task_of=None if self.task is None else self.task_of,
             pixels=pixels,
             features=None if held is None else held[rows],
         )

@@ -246,7 +246,8 @@ class Memory:
             return
         for name, values in columns.items():
             store = self._columns[name]
-            store[to_device(rows, store.device)] = to_device(values.to(store.dtype), store.device)
+            given = to_device(values.to(store.dtype), store.device)
+            store.index_copy_(0, to_device(rows, store.device), given)
 
     def _slots(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Samples of a batch that are kept, and the slot of each; int64 [k] both."""
@@ -258,7 +259,8 @@ class Memory:
         kept = np.flatnonzero(slots < self.capacity)
         # Two samples of one batch may draw the same slot: the later one stays.
         last = dict(zip(slots[kept].tolist(), kept.tolist(), strict=True))
-        rows, places = (torch.tensor(list(x), dtype=torch.int64) for x in (last.values(), last))
+        pairs = np.array([*last.values(), *last], dtype=np.int64).reshape(2, -1)
+        rows, places = torch.from_numpy(pairs)
         return rows, places
 
     def _hold(self, name: str, like: Tensor) -> None:

@@ -96,8 +96,8 @@ class Signatures:
 
     def _moments_of(self, images: np.ndarray) -> np.ndarray:
         """Sums of images as they are stored, but for flat ones."""
-        values = images.reshape(len(images), -1) / self._max_value
-        return _moments(values[values.std(axis=1) > _FLAT])
+        sums = _moments(images.reshape(len(images), -1) / self._max_value)
+        return sums[_varied(sums, self._size)]
 
     def find(
         self,
@@ -242,8 +242,7 @@ class StreamSignatures(Signatures):
         noted = torch.cat([torch.zeros(0, 3), *(batch.cpu() for batch in self._batches)]).numpy()
         past = noted[: max(len(noted) - self._latest, 0)]
         self._batches = [torch.as_tensor(noted[len(past) :].copy())]
-        mean = past[:, 0] / self._size
-        past = past[past[:, 1] / self._size - mean**2 > _FLAT**2]
+        past = past[_varied(past, self._size)]
         table = np.concatenate([self._tables.get(0, (np.zeros((0, 3)), 1.0))[0], past])
         self._tables = {0: (table[np.argsort(table[:, 0])], 1.0)}
 
@@ -262,7 +261,17 @@ def _moments(values: np.ndarray) -> np.ndarray:
     """Sums of the values, squares and cubes of each row, float64 [n, 3]."""
     values = values.astype(np.float64, copy=False)
     squares = np.square(values)
-    return np.stack([values.sum(1), squares.sum(1), (squares * values).sum(1)], axis=1)
+    sums = np.empty((len(values), 3))
+    values.sum(axis=1, out=sums[:, 0])
+    squares.sum(axis=1, out=sums[:, 1])
+    np.multiply(squares, values, out=squares).sum(axis=1, out=sums[:, 2])
+    return sums
+
+
+def _varied(sums: np.ndarray, size: int) -> np.ndarray:
+    """Which of the images with these sums, [n, 3], have pixels that are not almost equal: [n]."""
+    mean = sums[:, 0] / size
+    return sums[:, 1] / size - mean**2 > _FLAT**2
 
 
 def _between(

@@ -75,6 +75,8 @@ def check_order(hook: str, logits: np.ndarray, where: str = "") -> None:
     Raises:
         BadAnswer: A row contains NaN, or its largest value is infinite.
     """
+    if np.isfinite(logits).all():  # the usual case, which takes a tenth of the time
+        return
     if not np.isfinite(logits.max(1)).all():  # NaN anywhere in a row is its largest value
         found = "NaN" if np.isnan(logits).any() else "rows whose largest is infinite"
         raise BadAnswer(
