@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 FOLDER = os.environ.get("MEASURED_PROCESSES")
 """Folder of the measurements, one file a process."""
@@ -40,10 +41,17 @@ def measure(folder: str) -> None:
         finally:
             leave(code)
 
+    add_hook = sys.addaudithook
+
+    def add_traced(hook: Any) -> None:  # Python traces no other audit hooks
+        hook.__cantrace__ = True
+        add_hook(hook)
+
     begin()
     os.register_at_fork(after_in_child=begin)
     os._exit = finish_and_leave  # type: ignore[assignment]
     atexit.register(finish)
+    sys.addaudithook = add_traced
     coverage.start()
 
 

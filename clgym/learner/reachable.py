@@ -1,15 +1,21 @@
 """Walk over everything that a strategy refers to and could keep for the next experience.
 
 The walk follows attributes, containers, closures, generators and the globals of the plugin's
-module. It also finds objects that are not in `state_dict`.
+module. It also finds objects that are not in `state_dict`. The search for arrays follows what else
+Python's garbage collector knows of, too: arguments of `functools.partial`, caches, iterators,
+variables of frames that an exception kept.
 """
 
 # pyright: standard
 # Not strict: what is walked over may be of any type.
 
+import array
 import functools
+import gc
+import mmap
 import sys
 import types
+import typing
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
@@ -23,10 +29,13 @@ from clgym.strategy import Strategy
 
 __all__ = ["arrays_in", "roots_of", "walk"]
 
-_FOREIGN = (types.ModuleType, types.BuiltinFunctionType, torch.dtype, torch.device)
+_FOREIGN = (types.ModuleType, torch.dtype, torch.device)
 _OF_IMPORTS = ("__builtins__", "__loader__", "__spec__")
 """Variables that Python's import system sets in every module."""
 _LEAVES = (str, int, float, type, torch.Tensor, np.ndarray, bytes, bytearray, type(None))
+_BUFFERS = (bytes, bytearray, memoryview, mmap.mmap)
+_CHARACTERS = "uw"
+"""Codes of the characters that an `array.array` may contain."""
 _PLAIN = (str, int, float, bool, type(None))
 """Types of values that contain no arrays and refer to nothing; most visited values have them."""
 
@@ -48,7 +57,11 @@ def roots_of(strategy: Strategy) -> dict[str, object]:
 
 
 def walk(
-    roots: dict[str, object], leave_out: Collection[object] = (), *, plain: bool = False
+    roots: dict[str, object],
+    leave_out: Collection[object] = (),
+    *,
+    plain: bool = False,
+    hidden: bool = False,
 ) -> Iterator[tuple[str, Any]]:
     """Yield everything that the roots refer to, each object once, with its place.
 
@@ -56,10 +69,14 @@ def walk(
         roots: Objects by name; places begin with these names.
         leave_out: Objects, and classes of objects, that are neither yielded nor followed.
         plain: Whether single numbers, strings and None are yielded, too.
+        hidden: Whether objects are followed that have no name in Python: those in objects of
+            compiled types, and attributes of tensors, numbers and containers.
     """
     passed_over = () if plain else _PLAIN
     seen = {id(value) for value in leave_out}
     foreign = (*_FOREIGN, *(value for value in leave_out if isinstance(value, type)))
+    foreign = foreign if hidden else (types.BuiltinFunctionType, *foreign)
+    parts_of = _all_parts if hidden else _parts
     waiting, known = list(roots.items()), []
     while waiting:
         place, value = waiting.pop()
@@ -69,7 +86,7 @@ def walk(
         known.append(value)  # kept alive, so that no id is used twice
         yield place, value
         waiting.extend(
-            (place + step, part) for step, part in _parts(value) if type(part) not in passed_over
+            (place + step, part) for step, part in parts_of(value) if type(part) not in passed_over
         )
 
 
@@ -78,14 +95,20 @@ def arrays_in(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Arrays among these objects, with their places; for a view, its whole storage."""
     storages: set[int] = set()
-    for place, value in walk(roots, leave_out):
+    for place, value in walk(roots, leave_out, hidden=True):
         if isinstance(value, torch.Tensor):
-            if (start := value.untyped_storage().data_ptr()) not in storages:
+            whole = _whole(value)
+            if (start := whole.untyped_storage().data_ptr()) not in storages:
                 storages.add(start)
-                yield place, _numpy(_whole(value))
-        elif isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
-            yield place, value
-        elif isinstance(value, (bytes, bytearray)):
+                yield place, _numpy(whole)
+        elif isinstance(value, np.ndarray):
+            if value.dtype.kind in "iuf":
+                yield place, value
+            elif value.dtype.kind != "O":
+                yield place, np.frombuffer(value.tobytes(), np.uint8)
+        elif isinstance(value, array.array) and value.typecode not in _CHARACTERS:
+            yield place, np.array(value)
+        elif isinstance(value, _BUFFERS):
             yield place, np.frombuffer(bytes(value), np.uint8)
         elif isinstance(value, (list, tuple)) and value and _all_numbers(value):
             yield place, np.array(value, dtype=np.float64)
@@ -135,6 +158,33 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
         return ((f" local {name}", item) for name, item in inside.items())
     slots = ((f".{name}", getattr(value, name, None)) for name in _slots(type(value)))
     return (*((f".{n}", item) for n, item in getattr(value, "__dict__", {}).items()), *slots)
+
+
+def _all_parts(value: Any) -> Iterable[tuple[str, Any]]:
+    """`_parts`, after everything else that an object refers to; what comes last is followed first.
+
+    Functions and running code also refer to the variables of whole modules, which are left out.
+    """
+    if isinstance(value, type):
+        return ()
+    held = getattr(value, "__dict__", None)
+    named = {} if not isinstance(held, dict) else {f".{n}": item for n, item in held.items()}
+    parts = (*named.items(), *_parts(value))
+    if isinstance(value, types.FrameType):
+        return (*((f" local {name}", item) for name, item in value.f_locals.items()), *parts)
+    if isinstance(value, types.FunctionType):
+        return ((" defaults", value.__kwdefaults__), *parts)
+    if isinstance(value, (types.GeneratorType, types.CodeType, Experience, Memory)):
+        return parts
+    # types of `typing`, whose caches refer to those of all modules
+    if getattr(typing, type(value).__name__, None) is type(value):
+        return [(f".{name}", getattr(value, name, ())) for name in ("__args__", "__metadata__")]
+    if isinstance(value, (types.CoroutineType, types.AsyncGeneratorType)):
+        frame = getattr(value, "cr_frame", None) or getattr(value, "ag_frame", None)
+        return ((" frame", frame), *parts)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+        return ((f"[{number}]", item) for number, item in enumerate(value.flat))
+    return (*((" inside", item) for item in gc.get_referents(value) if item is not held), *parts)
 
 
 def _name(key: object) -> str:

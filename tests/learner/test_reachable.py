@@ -1,0 +1,172 @@
+"""The walk finds arrays wherever an object can hold them."""
+
+import array
+import asyncio
+import functools
+import mmap
+import types
+import weakref
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+import torch
+
+from clgym.learner.reachable import arrays_in, walk
+
+IMAGES = np.arange(12.0)
+
+
+class Slotted:
+    __slots__ = ("images", "unset")
+
+    def __init__(self) -> None:
+        self.images = IMAGES
+
+    def show(self) -> np.ndarray:
+        return self.images
+
+
+def _generator() -> Iterator[int]:
+    images = IMAGES
+    yield 1
+    yield len(images)
+
+
+def _begun() -> Iterator[int]:
+    made = _generator()
+    next(made)
+    return made
+
+
+def _closure() -> Any:
+    images = IMAGES
+    return lambda: images
+
+
+def _default(images: np.ndarray = IMAGES) -> np.ndarray:
+    return images
+
+
+def _annotated(*, images: np.ndarray = IMAGES) -> np.ndarray:
+    return images
+
+
+class Sack(list):
+    """A container that can have attributes."""
+
+
+def _with_attribute(value: Any) -> Any:
+    value.images = IMAGES
+    return value
+
+
+def _failed() -> Exception:
+    try:
+        images = IMAGES
+        raise ValueError(len(images))
+    except ValueError as error:
+        return error
+
+
+@functools.cache
+def _cached() -> np.ndarray:
+    return IMAGES
+
+
+def _filled_cache() -> Any:
+    _cached()
+    return _cached
+
+
+async def _coroutine() -> int:
+    images = IMAGES
+    await asyncio.sleep(0)
+    return len(images)
+
+
+def _waiting() -> Any:
+    made = _coroutine()
+    made.send(None)
+    weakref.finalize(made, lambda: None)
+    return made
+
+
+def _mapped() -> mmap.mmap:
+    made = mmap.mmap(-1, IMAGES.nbytes)
+    made.write(IMAGES.tobytes())
+    return made
+
+
+HOLDERS = {
+    "a default by name": lambda: _annotated,
+    "an attribute of a list": lambda: _with_attribute(Sack()),
+    "an attribute of a tensor": lambda: _with_attribute(torch.zeros(2)),
+    "an attribute of a number": lambda: _with_attribute(type("N", (float,), {})(2.0)),
+    "an iterator": lambda: iter([1, IMAGES]),
+    "a map": lambda: map(len, [IMAGES]),
+    "a view of a dict": lambda: {1: IMAGES}.values(),
+    "a proxy of a dict": lambda: types.MappingProxyType({1: IMAGES}),
+    "a compiled method": lambda: [IMAGES].append,
+    "a cell": lambda: types.CellType(IMAGES),
+    "a cache": _filled_cache,
+    "the frames of an exception": _failed,
+    "a coroutine": _waiting,
+    "an annotation": lambda: Annotated[int, IMAGES],
+    "an array of objects": lambda: np.array([IMAGES, None], dtype=object),
+    "an array of records": lambda: IMAGES.view([("pair", float, 2)]),
+    "complex numbers": lambda: IMAGES.view(np.complex128),
+    "an array of the standard library": lambda: array.array("d", IMAGES),
+    "a view of memory": lambda: memoryview(IMAGES.tobytes()),
+    "memory of the system": _mapped,
+    "an attribute in a slot": Slotted,
+    "the object of a method": lambda: Slotted().show,
+    "a generator": _begun,
+    "a closure": _closure,
+    "a default": lambda: _default,
+    "an argument that was fixed": lambda: functools.partial(len, IMAGES),
+    "a key": lambda: {IMAGES.tobytes(): 1},
+    "a list of numbers": lambda: {"a": [IMAGES.tolist()]},
+    "bytes": lambda: bytearray(IMAGES.tobytes()),
+    "a tensor's storage": lambda: torch.from_numpy(IMAGES.copy())[:1],
+}
+
+
+@pytest.mark.parametrize("place", HOLDERS)
+def test_arrays_are_found(place: str) -> None:
+    found = [array for _, array in arrays_in({"it": HOLDERS[place]()})]
+    wanted = IMAGES.tobytes()
+    assert any(a.tobytes() == wanted or a.astype(float).tobytes() == wanted for a in found)
+
+
+def test_a_generator_that_has_ended_holds_nothing() -> None:
+    made = _generator()
+    assert list(made) == [1, 12]
+    assert list(arrays_in({"it": made})) == []
+
+
+def test_a_variable_of_a_closure_that_has_no_value_yet_is_passed_over() -> None:
+    def early() -> Any:
+        return lambda: later  # noqa: F821
+
+    made = early()
+    assert [place for place, _ in walk({"it": made})][0] == "it"
+
+    def cell() -> Any:
+        def inside() -> int:
+            return value
+
+        kept = inside
+        if kept is None:
+            value = 1
+        return kept
+
+    assert list(arrays_in({"it": cell()})) == []
+
+
+def test_tensors_without_plain_storage_have_no_numbers_to_look_at() -> None:
+    sparse = torch.eye(3).to_sparse()
+    unreal = torch.zeros(3, device="meta")
+    assert all(array.size == 0 for _, array in arrays_in({"a": unreal}))
+    assert list(walk({"a": sparse}))[0][1] is sparse
