@@ -1,6 +1,7 @@
 """Answers about a strategy are believed while all that shaped them is the same, and no longer."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 from clgym.engines import Channel
 from clgym.errors import BadPlugin, MissingData
 from clgym.files import dump_checked, load_checked
-from clgym.gym import description
+from clgym.gym import description, kept_answers
 from clgym.gym.description import Description, ask_needs, describe_strategy, open_learner
+from clgym.gym.kept_answers import KeptAnswers
 from clgym.gym.request import Request
 from clgym.gym.run import run
+from clgym.messages import ReadsDescribed
 from clgym.registry import surroundings
 from clgym.results.record import result_hash
 from factories import PLUGINS
@@ -239,3 +242,34 @@ def test_a_run_trains_on_no_answer_that_its_learner_does_not_confirm(
         run(request)
     assert not (tmp_path / "run").exists()
     assert run(request).result.strategy.name == "nmc"
+
+
+def test_of_many_answers_the_older_half_is_deleted(
+    mine: Path, opened: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_answers, "_MOST", 4)
+    factors = ("0.1", "0.2", "0.3", "0.4", "0.5")
+    for factor in factors:
+        asked(mine, factor=factor)
+        for kept in cache.iterdir():
+            os.utime(kept, (kept.stat().st_mtime - 10,) * 2)
+    assert len([*cache.iterdir()]) <= 4
+    assert len(opened) == len(factors)
+    asked(mine, factor=factors[-1])
+    assert len(opened) == len(factors)
+    asked(mine, factor=factors[0])
+    assert len(opened) == len(factors) + 1
+
+
+def test_an_answer_is_not_kept_if_the_code_changed_meanwhile(mine: Path, cache: Path) -> None:
+    """Which of both versions gave it is not known."""
+    request = Request("mine", "split-digits", plugins=(mine,))
+    question = {"do": "describe-options", "strategy": "mine"}
+    kept = KeptAnswers(request)
+    nothing = ReadsDescribed(files={}, places=())
+    kept.keep(question, {"fields": []}, nothing)
+    assert kept.find(question) == {"fields": []}
+    (mine / "__init__.py").write_text(TEXT + "\n# another version\n")
+    kept.keep({**question, "given": 1}, {"fields": []}, nothing)
+    assert len([*cache.iterdir()]) == 1
+    assert KeptAnswers(request).find(question) is None

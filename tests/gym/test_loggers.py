@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clgym.cli import main
-from clgym.errors import MissingExtra
+from clgym.errors import MissingExtra, UnknownName
 from clgym.gym.loggers import Logger
 
 WORDS = ["run", "naive", "split-digits", "--threads", "1", "--out"]
@@ -71,3 +71,8 @@ def test_no_client_is_imported_unless_asked_for(tmp_path: Path) -> None:
     )
     words = ["run", "nmc", *WORDS[2:], str(tmp_path / "run")]
     subprocess.run([sys.executable, "-c", code, *words], check=True)
+
+
+def test_an_unknown_logger_is_named_with_the_nearest_one() -> None:
+    with pytest.raises(UnknownName, match="tensorboard.*found 'tensorbord'.*tensorboard"):
+        Logger("tensorbord")

@@ -311,3 +311,12 @@ def test_sources_and_halves_are_dealt_to_experiences() -> None:
     assert stream != other, "another probe measures something else"
     with pytest.raises(BadStream, match="each class in one experience"):
         make_scenario("pretraining", source="digits[0..4],digits[4..5]")
+
+
+def test_with_one_class_there_is_nothing_to_fit() -> None:
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(9, 3)).astype(np.float32)
+    found = answers_of_probes(features, np.full(9, 1), features, 3, Probe(None, 1.0, 10, 3))
+    assert found.iterations == 0
+    assert (found.linear.argmax(1) == 1).all() and (found.votes.argmax(1) == 1).all()
+    assert np.isneginf(found.linear[:, [0, 2]]).all()

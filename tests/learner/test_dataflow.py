@@ -101,3 +101,11 @@ def test_no_bit_changes(layer: nn.Module) -> None:
         with Dataflow(follow_updates=True):
             noted = call(*given)[0]
     assert torch.equal(plain, noted)
+
+
+def test_what_a_sparse_tensor_is_multiplied_with_is_found() -> None:
+    """The sparse one has no storage of its own by which it could be known."""
+    weights, unused, sparse = torch.rand(3, 3), torch.rand(3, 3), torch.eye(3).to_sparse()
+    assert address(sparse) == 0
+    found = sources(lambda: torch.sparse.mm(sparse, weights))
+    assert address(weights) in found and address(unused) not in found

@@ -7,7 +7,8 @@ import pytest
 
 from clgym.gym.request import Request
 from clgym.gym.run import run
-from clgym.learner.peak_memory import forget_peak, peak_bytes
+from clgym.learner import peak_memory
+from clgym.learner.peak_memory import forget_peak, peak_bytes, resident_bytes
 
 LARGE = 600 * 2**20
 
@@ -40,3 +41,12 @@ def test_a_run_does_not_count_what_was_before_it(tmp_path: Path) -> None:
     high = peak_bytes()
     record = run(Request("nmc", "split-digits", out=tmp_path / "run", engine="inline"))
     assert 0 < record.cost.peak_memory_bytes < high - LARGE // 2
+
+
+def test_without_linux_the_peak_is_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS: the system knows the peak since the process began, and not what is resident."""
+    monkeypatch.setattr(peak_memory, "_STATUS", Path("/no/such/file"))
+    before = peak_bytes()
+    assert before == resident_bytes() > 2**20
+    occupy()
+    assert peak_bytes() >= max(before, LARGE)

@@ -1,11 +1,13 @@
 """Processor time by a clock that is set by hand, and names of devices."""
 
+import platform
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from clgym.learner import processor
 from clgym.learner.processor import ProcessorTime, name_of_device
 
 
@@ -54,3 +56,16 @@ def test_a_processor_has_the_name_that_linux_gives_it() -> None:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].split() for line in lines if line.startswith("model name")]
     assert not models or name == " ".join(models[0])
+
+
+def test_elsewhere_a_processor_has_the_name_that_python_gives_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(path: Path) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr(platform, "processor", lambda: " Apple  M4 ")
+    monkeypatch.setattr(processor, "_processor_name", processor._processor_name.__wrapped__)
+    assert name_of_device(torch.device("cpu")) == "Apple M4"
+    assert name_of_device(torch.device("meta")) == ""

@@ -101,6 +101,13 @@ def test_a_state_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     assert torch.equal(back["w"], torch.arange(4)) and back["n"] == 3
 
 
+def test_a_file_that_holds_something_else_is_no_state(tmp_path: Path) -> None:
+    path = tmp_path / "list.safetensors"
+    save_file({"0": torch.arange(4)}, path, {"tree": json.dumps([{"$tensor": "0"}])})
+    with pytest.raises(BadOutput, match="it holds a list"):
+        read_state(path)
+
+
 def test_messages_cross_the_wire() -> None:
     a, b = (Connection(s.detach()) for s in socket.socketpair())
     message = {

@@ -25,8 +25,8 @@ def record(write_stored: Stored, tmp_path: Path) -> Record:
     return open_run(write_stored(tmp_path / "run")).record
 
 
-def held(**counts: int) -> Conduct:
-    return Conduct(memory_capacity=10, memory_bytes=0, image_numbers=4, **counts)
+def held() -> Conduct:
+    return Conduct(memory_capacity=10, memory_bytes=0, image_numbers=4)
 
 
 @pytest.mark.parametrize(
