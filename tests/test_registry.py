@@ -3,12 +3,14 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from clgym import registry
 from clgym.errors import BadPlugin, DuplicateName, UnknownName
+from clgym.registry import finding
 from clgym.strategy import Strategy
 from factories import PLUGINS, copy_plugin
 
@@ -146,3 +148,74 @@ def test_facts_that_are_no_literals_are_named(tmp_path: Path) -> None:
     file.write_text("PRESETS = {name: {} for name in 'ab'}\n")
     with pytest.raises(BadPlugin, match="PRESETS is no literal in line 1"):
         registry.find("scenarios", "computed", [file])
+
+
+# --- plugins of installed distributions ----------------------------------------------------------
+
+OFFERED = """[clgym.strategies]
+good-means = their_means
+one_of-them = their_methods:Second
+lost = no_such_module.inner
+worse = no_such_module
+strange = 1, 2
+breaks = breaks_when_imported.inner
+"""
+MEANS = '''"""Means of an installed package."""
+
+from clgym.strategies.nmc import NMC
+
+
+class Means(NMC):
+    """Class means."""
+'''
+
+
+@pytest.fixture
+def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of packages in which a distribution offers strategies, some of them in vain."""
+    about = tmp_path / "theirs-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(OFFERED)
+    (tmp_path / "their_means.py").write_text(MEANS)
+    second = MEANS.partition("class")[2].replace("Means(", "Second(")
+    (tmp_path / "their_methods.py").write_text(f"{MEANS}\n\nclass{second}")
+    broken = tmp_path / "breaks_when_imported"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("raise RuntimeError('no licence')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    caches = finding._all_entry_points, finding.plugin_packages
+    for cache in caches:
+        cache.cache_clear()
+    yield tmp_path
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_plugins_of_a_distribution_are_found_and_broken_ones_say_why(distribution: Path) -> None:
+    known = registry.entries("strategies")
+    assert known["good-means"].origin == "theirs" and known["good-means"].error is None
+    assert known["good-means"].summary == "Means of an installed package."
+    assert known["one-of-them"].attribute == "Second"
+    reasons = {name: known[name].error for name in ("lost", "worse", "strange", "breaks")}
+    assert reasons == {
+        "lost": "ModuleNotFoundError: No module named 'no_such_module'",
+        "worse": "no module no_such_module",
+        "strange": "the entry point '1, 2' names no module",
+        "breaks": "RuntimeError: no licence",
+    }
+    for name in reasons:
+        with pytest.raises(BadPlugin):
+            registry.load_class(known[name], Strategy)
+
+
+def test_the_modules_of_a_distribution_are_those_of_its_entry_points(distribution: Path) -> None:
+    assert {"their_means", "their_methods"} <= finding.plugin_packages()
+
+
+def test_a_class_without_a_file_cannot_be_registered() -> None:
+    class Inner(Strategy):
+        """Defined in a function, where no other process finds it."""
+
+    with pytest.raises(BadPlugin, match="Inner at the top level of a Python file"):
+        registry.register("strategies", Inner)
