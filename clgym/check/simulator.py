@@ -74,6 +74,8 @@ class Simulator:
             where=request.where[order],
             batch_size=self.batch_size or request.batch_size,
         )
+        if isinstance(request, Predict) and request.features is not None:
+            np.save(request.features, np.load(request.features)[order])
         with self._observed(changed):
             reply: Any = self.learner.handle(to_tree(changed))
         name = "logits" if isinstance(request, Predict) else "features"

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from clgym.files import writing
 from clgym.gym.plan import ResolvedRun
 from clgym.messages import FillFeatures, RowGroup, Start
 
@@ -50,10 +51,16 @@ class FeatureFiles:
 
         Returns:
             ``to``; None if the strategy needs no features.
+
+        Raises:
+            BadOutput: The file cannot be written.
         """
         needs = self.run.needs
         if not needs.features or needs.backbone is None:
             return None
+        if to is not None:
+            with writing(to):
+                to.parent.mkdir(parents=True, exist_ok=True)
         self.filler.fill_features(
             FillFeatures(
                 start=self.start(),

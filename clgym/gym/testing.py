@@ -89,7 +89,7 @@ class Tester:
             features: Computes the features of the rows of a test.
         """
         self._run, self._stream, self._order_key = run, stream, order_key
-        self._learners, self._start, self._features = learners, start, features
+        self._learners, self._start, self._feature_files = learners, start, features
         self._batch = run.request.eval_batch or PREDICT_BATCH
 
     @contextmanager
@@ -244,7 +244,7 @@ class Tester:
         self, groups: tuple[RowGroup, ...], rows: np.ndarray, where: np.ndarray
     ) -> Path | None:
         """File of the features of some rows, which is deleted with those of the images."""
-        return self._features.compute(groups, rows, where, shown_features(self._run))
+        return self._feature_files.compute(groups, rows, where, shown_features(self._run))
 
     def groups(self, steps: np.ndarray) -> tuple[tuple[RowGroup, ...], np.ndarray]:
         """The distinct groups of the experiences' test rows, and the index of each row's group."""
