@@ -132,9 +132,6 @@ def test_the_grid_has_every_setting_once() -> None:
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
 def test_adaptive_samplers_do_not_care_when_they_are_asked(sampler: str) -> None:
-    pytest.importorskip("optuna")
-    if sampler == "cmaes":
-        pytest.importorskip("cmaes")
     count = 32
     scores = [((7 * i) % 11) / 11 if i % 5 else None for i in range(count)]
     whole = proposals(sampler, space(), "it", 1, count, 4, scores)

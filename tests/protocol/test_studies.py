@@ -146,3 +146,17 @@ def test_the_commands(tmp_path: Path, plugin: Path, capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     assert "last accuracy over 2 studies: median" in shown
     assert shown.count("publish this head") == 2
+
+
+def test_the_median_waits_for_all_evaluations(studies: Path, plugin: Path) -> None:
+    first = studies_in(studies)[0]
+    assert "not every study is evaluated: there is no median yet" in verify_studies(studies).notes
+    evaluate_studies(studies, HERE, plugins=(plugin,))
+    evaluate(first, HERE, plugins=(plugin,), again=True)
+    notes = verify_studies(studies).notes
+    assert "the studies were evaluated different numbers of times" in notes
+    assert any(note.startswith("median last accuracy of 3 studies: ") for note in notes)
+    file = max(first.glob("evaluations/*/evaluation.json"))
+    file.write_text("{}")
+    audit = verify_studies(studies)
+    assert audit.problems and not any("median" in note for note in audit.notes)

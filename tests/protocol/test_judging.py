@@ -1,0 +1,117 @@
+"""How runs are judged: criteria of a trial, comparison of a repetition, attempts of a search."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clgym.engines.pool import PoolSpec
+from clgym.errors import BadPlan, Tampered
+from clgym.protocol import modes, pairs, repeat
+from clgym.protocol.evaluation import evaluate
+from clgym.protocol.ledger import NAME
+from clgym.protocol.pairs import find_pair
+from clgym.protocol.plan import RunScore
+from clgym.protocol.runs import criterion_of
+from clgym.protocol.space import find_space
+from clgym.protocol.study import CERTIFICATE
+from clgym.protocol.verify import verify
+from clgym.results.stored import StoredRun, open_run
+
+share = st.floats(0, 1)
+
+
+@given(last=share, average=share)
+def test_criteria_are_their_formulas(last: float, average: float) -> None:
+    run = RunScore(seed=0, status="done", last_accuracy=last, average_incremental_accuracy=average)
+    assert criterion_of("acc", run) == last
+    assert criterion_of("avg_acc", run) == average
+    assert criterion_of("mean", run) == pytest.approx((last + average) / 2)
+    harmonic = 0.0 if not last or not average else 1 / ((1 / last + 1 / average) / 2)
+    assert criterion_of("harmonic", run) == pytest.approx(harmonic, abs=1e-12)
+
+
+@pytest.fixture
+def stored(finished: Path) -> StoredRun:
+    return open_run(next(finished.glob("evaluations/1/seed-*")))
+
+
+@pytest.mark.parametrize(("shift", "differs"), [(0.0, False), (0.009, False), (0.011, True)])
+def test_on_a_gpu_accuracies_may_differ_a_little(
+    stored: StoredRun, shift: float, differs: bool
+) -> None:
+    """The tolerance is one point; on a CPU the bits must be equal."""
+    before = stored.record
+    result = before.result.model_copy(update={"last_accuracy": before.result.last_accuracy + shift})
+    again = before.model_copy(update={"result": result})
+    assert bool([*repeat._compared("cuda:0", before, again, [])]) == differs
+    assert bool([*repeat._compared("cpu", before, again, [])]) == (shift > 0)
+
+
+def test_attempts_grow_weaker_one_option_at_a_time_and_then_all() -> None:
+    strongest = {"a": 8.0, "b": 4.0}
+    first, *rest = modes._weaker(strongest)
+    assert first == strongest and len(rest) + 1 >= modes.ATTEMPTS
+    decay = modes.DECAY
+    assert rest[:3] == [
+        {"a": 8.0 * decay, "b": 4.0},
+        {"a": 8.0, "b": 4.0 * decay},
+        {"a": 8.0 * decay, "b": 4.0 * decay},
+    ]
+    alone = modes._weaker({"a": 8.0})
+    assert alone == [{"a": 8.0 * decay**n} for n in range(len(alone))]
+
+
+@pytest.mark.parametrize("text", ["", "3-1", "a-b", "1,,2", "4-"])
+def test_classes_that_are_no_numbers_are_refused(text: str) -> None:
+    with pytest.raises(BadPlan, match="class numbers such as"):
+        pairs.numbers(text)
+
+
+def test_classes_are_counted_once() -> None:
+    assert pairs.numbers("7,0-2,1") == (0, 1, 2, 7)
+
+
+@pytest.mark.parametrize("name", ["space.toml", "space.json", "missing.toml"])
+def test_a_file_that_is_no_space_is_named(tmp_path: Path, name: str) -> None:
+    if name != "missing.toml":
+        (tmp_path / name).write_text("lr = [0.1")
+    with pytest.raises(BadPlan, match=f"a search space in .*{name}"):
+        find_space("replay", str(tmp_path / name), [])
+
+
+def test_a_pair_without_a_name_needs_both_sides() -> None:
+    assert find_pair("digits-t2").name == "digits-t2"
+    with pytest.raises(Exception, match="a pair; found 'no-such-pair'"):
+        find_pair("no-such-pair", tuning="digits")
+
+
+def test_another_certificate_opens_no_evaluation(copy: Callable, plugin: Path) -> None:
+    folder = copy()
+    file = folder / CERTIFICATE
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(Tampered, match="the hash in the ledger's seal; found a different file"):
+        evaluate(folder, PoolSpec("inline"), plugins=(plugin,))
+
+
+def test_the_runs_of_what_is_no_study_are_not_repeated(copy: Callable) -> None:
+    run = next(copy().glob("evaluations/1/seed-*"))
+    alone = run.rename(run.parents[3] / "alone")
+    with pytest.raises(BadPlan, match="no complete evaluation"):
+        verify(alone, rerun=1)
+    folder = copy()
+    for file in folder.glob("evaluations/*/evaluation.json"):
+        file.unlink()
+    with pytest.raises(BadPlan, match="no complete evaluation"):
+        verify(folder, rerun=1)
+
+
+def test_a_ledger_whose_end_is_missing_is_found(copy: Callable) -> None:
+    folder = copy()
+    whole = (folder / NAME).read_bytes()
+    (folder / NAME).write_bytes(whole[:-1])
+    assert "the last line is cut off" in " ".join(verify(folder).problems)
+    (folder / NAME).write_bytes(b"")
+    assert "the last line is cut off" in " ".join(verify(folder).problems)
