@@ -1,5 +1,6 @@
 """What a plugin leaves somewhere while it learns one experience is gone when it learns the next."""
 
+import secrets
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Generator[Found]:
 
 
 def _tried(folder: Path, backbone: str, options: dict[str, Any]) -> dict[str, str]:
-    plugin, out = copy_plugin("hides_images", folder, BACKBONE=backbone), folder / "out"
+    # A learner in this process keeps its locks, which all processes of the machine see.
+    facts = {"BACKBONE": backbone, "KEY": secrets.randbelow(2**31)}
+    plugin, out = copy_plugin("hides_images", folder, **facts), folder / "out"
     named = {"out": out, "plugins": (plugin,), "threads": 1, **options}
     record = run(Request("hides-images", "split-digits", **named))
-    for file in (HIDDEN.SHARED, HIDDEN.BESIDE):
-        file.unlink(missing_ok=True)
+    for place in (HIDDEN.SHARED.parent, HIDDEN.BESIDE.parent):
+        (place / f"hides-images-{facts['KEY']}").unlink(missing_ok=True)
     assert record.conduct is not None
     assert record.conduct.learned_apart is (record.environment.engine == "process")
     assert not (out / "learner").exists()

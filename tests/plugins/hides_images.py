@@ -4,6 +4,7 @@ import ctypes
 import fcntl
 import os
 import resource
+import signal
 import socket
 import struct
 import sys
@@ -25,6 +26,7 @@ GET_FLAGS, SET_FLAGS, NO_DUMP = 0x80086601, 0x40086602, 0x40
 C = ctypes.CDLL(None, use_errno=True)
 C.shmat.restype = ctypes.c_void_p
 PORT = 49152 + KEY % 1000
+NAME = f"\0hides-images-{KEY}"
 
 
 def learner_folder() -> Path:
@@ -70,18 +72,20 @@ def find_in_folder(folder: Path) -> bytes:
 def serve() -> None:
     """Answer from a process of its own, which leaves the group."""
     server = socket.socket(socket.AF_UNIX)
-    server.bind("\0hides-images")
+    server.bind(NAME)
     server.listen()
     if os.fork():
         return
     os.setsid()
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(60)  # nobody ends it if the learner is no process of its own
     while True:
         server.accept()[0].send(IMAGES)
 
 
 def ask() -> bytes:
     client = socket.socket(socket.AF_UNIX)
-    client.connect("\0hides-images")
+    client.connect(NAME)
     return client.recv(100)
 
 
@@ -155,7 +159,7 @@ def hide_deep() -> None:
 
 
 TEMPORARY = Path(tempfile.gettempdir())
-SHARED, BESIDE = Path("/dev/shm/hides-images"), Path("/var/tmp/hides-images")
+SHARED, BESIDE = (Path(folder, f"hides-images-{KEY}") for folder in ("/dev/shm", "/var/tmp"))
 PLACES = {
     "a module": (lambda: setattr(torch, "hidden", IMAGES), lambda: torch.hidden),
     "the environment": (
