@@ -154,20 +154,12 @@ def test_facts_that_are_no_literals_are_named(tmp_path: Path) -> None:
 
 OFFERED = """[clgym.strategies]
 good-means = their_means
-one_of-them = their_methods:Second
+one_of-them = their_methods:SecondMean
 lost = no_such_module.inner
 worse = no_such_module
 strange = 1, 2
 breaks = breaks_when_imported.inner
 """
-MEANS = '''"""Means of an installed package."""
-
-from clgym.strategies.nmc import NMC
-
-
-class Means(NMC):
-    """Class means."""
-'''
 
 
 @pytest.fixture
@@ -177,9 +169,8 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(OFFERED)
-    (tmp_path / "their_means.py").write_text(MEANS)
-    second = MEANS.partition("class")[2].replace("Means(", "Second(")
-    (tmp_path / "their_methods.py").write_text(f"{MEANS}\n\nclass{second}")
+    copy_plugin("my_method", tmp_path).rename(tmp_path / "their_means.py")
+    copy_plugin("two", tmp_path).rename(tmp_path / "their_methods.py")
     broken = tmp_path / "breaks_when_imported"
     broken.mkdir()
     (broken / "__init__.py").write_text("raise RuntimeError('no licence')\n")
@@ -195,8 +186,8 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 def test_plugins_of_a_distribution_are_found_and_broken_ones_say_why(distribution: Path) -> None:
     known = registry.entries("strategies")
     assert known["good-means"].origin == "theirs" and known["good-means"].error is None
-    assert known["good-means"].summary == "Means of an installed package."
-    assert known["one-of-them"].attribute == "Second"
+    assert known["good-means"].summary == "A plugin of the user."
+    assert known["one-of-them"].attribute == "SecondMean"
     reasons = {name: known[name].error for name in ("lost", "worse", "strange", "breaks")}
     assert reasons == {
         "lost": "ModuleNotFoundError: No module named 'no_such_module'",

@@ -203,6 +203,15 @@ def test_a_reference_of_another_stream_or_seed_or_without_what_remains_is_refuse
         go(tmp_path / "c", "ssd", seed=1, reference=reference)
     with pytest.raises(BadRecord, match="not given the rows that remain"):
         go(tmp_path / "b", "ssd", reference=dampened)
+    learned = tmp_path / "learned"
+    run(Request("nmc", "split-digits", out=learned, threads=1))
+    with pytest.raises(BadRecord, match="one of a learning stream"):
+        go(tmp_path / "d", "ssd", reference=learned)
+    bare = tmp_path / "bare"
+    shutil.copytree(reference, bare)
+    (bare / "predictions.safetensors").unlink()
+    with pytest.raises(BadRecord, match=r"one without its predictions\.safetensors"):
+        go(tmp_path / "e", "ssd", reference=bare)
 
 
 class Killed(Exception):

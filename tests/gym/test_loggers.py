@@ -3,12 +3,15 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from clgym.cli import main
 from clgym.errors import MissingExtra, UnknownName
 from clgym.gym.loggers import Logger
+from clgym.messages import RequestScored, RunResumed, TrainProgress
 
 WORDS = ["run", "naive", "split-digits", "--threads", "1", "--out"]
 
@@ -76,3 +79,51 @@ def test_no_client_is_imported_unless_asked_for(tmp_path: Path) -> None:
 def test_an_unknown_logger_is_named_with_the_nearest_one() -> None:
     with pytest.raises(UnknownName, match="tensorboard.*found 'tensorbord'.*tensorboard"):
         Logger("tensorbord")
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "log.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_continued_run_logs_no_row_twice(tmp_path: Path) -> None:
+    """It begins again where it was saved, before the last rows of the session that was killed."""
+    plan: Any = SimpleNamespace(out=str(tmp_path))
+
+    def session(*events: Any) -> None:
+        logger = Logger("csv")
+        logger._plan = plan
+        for event in events:
+            logger(event)
+        logger.close()
+
+    def trained(experience: int, images: int, loss: float) -> TrainProgress:
+        return TrainProgress(experience=experience, images=images, loss=loss, epoch=0, step=1)
+
+    session(trained(0, 40, 3.0), scored(0, 50, 0.5), trained(1, 20, 2.0), trained(1, 45, 1.0))
+    session(RunResumed(experience=1, images=50), trained(1, 30, 1.5), scored(1, 50, 0.25))
+    kept = [
+        (row["images"], row["experience"], row["name"], row["value"]) for row in rows_of(tmp_path)
+    ]
+    assert kept == [
+        ("40", "1", "loss", "3.0"),
+        ("50", "1", "accuracy", "0.5"),
+        ("70", "2", "loss", "2.0"),
+        ("80", "2", "loss", "1.5"),
+        ("100", "2", "accuracy", "0.25"),
+    ]
+    (tmp_path / "log.csv").write_text("step,loss\n1,0.5\n")
+    session(RunResumed(experience=1, images=50), trained(1, 30, 1.5))
+    assert [row["images"] for row in rows_of(tmp_path)] == ["80"]
+
+
+def scored(number: int, images: int, accuracy: float) -> RequestScored:
+    return RequestScored(
+        name="a request",
+        number=number,
+        requests=2,
+        forgotten_accuracy=None,
+        retained_accuracy=accuracy,
+        experience=number,
+        images=images,
+    )
