@@ -34,6 +34,8 @@ _OF_IMPORTS = ("__builtins__", "__loader__", "__spec__")
 """Variables that Python's import system sets in every module."""
 _LEAVES = (str, int, float, type, torch.Tensor, np.ndarray, bytes, bytearray, type(None))
 _BUFFERS = (bytes, bytearray, memoryview, mmap.mmap)
+_MOST_DENSE = 100_000_000
+"""Numbers that a sparse tensor may have as a dense one."""
 _CHARACTERS = "uw"
 """Codes of the characters that an `array.array` may contain."""
 _PLAIN = (str, int, float, bool, type(None))
@@ -119,10 +121,15 @@ def _all_numbers(values: Any) -> bool:
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The whole storage of a tensor, since a small view keeps all of it alive."""
+    """The whole storage of a tensor, since a small view keeps all of it alive; sparse ones dense.
+
+    Empty if it has no numbers, or too many.
+    """
     tensor = tensor.detach()
-    if tensor.layout is not torch.strided or tensor.is_meta:
+    if tensor.is_meta or (tensor.layout is not torch.strided and tensor.numel() > _MOST_DENSE):
         return torch.zeros(0)
+    if tensor.layout is not torch.strided:
+        return tensor.to_dense()
     flat = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     return flat.set_(tensor.untyped_storage())
 

@@ -252,7 +252,8 @@ def test_of_many_answers_the_older_half_is_deleted(
     for factor in factors:
         asked(mine, factor=factor)
         for kept in cache.iterdir():
-            os.utime(kept, (kept.stat().st_mtime - 10,) * 2)
+            before = kept.stat().st_mtime - 10
+            os.utime(kept, (before, before))
     assert len([*cache.iterdir()]) <= 4
     assert len(opened) == len(factors)
     asked(mine, factor=factors[-1])
@@ -264,7 +265,7 @@ def test_of_many_answers_the_older_half_is_deleted(
 def test_an_answer_is_not_kept_if_the_code_changed_meanwhile(mine: Path, cache: Path) -> None:
     """Which of both versions gave it is not known."""
     request = Request("mine", "split-digits", plugins=(mine,))
-    question = {"do": "describe-options", "strategy": "mine"}
+    question: Any = {"do": "describe-options", "strategy": "mine"}
     kept = KeptAnswers(request)
     nothing = ReadsDescribed(files={}, places=())
     kept.keep(question, {"fields": []}, nothing)
