@@ -11,10 +11,12 @@ import json
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections import defaultdict
 from pathlib import Path
 
 from coverage import CoverageData
+from coverage.exceptions import DataError
 
 KEYS = ("num_statements", "covered_lines", "num_branches", "covered_branches")
 
@@ -22,16 +24,21 @@ KEYS = ("num_statements", "covered_lines", "num_branches", "covered_branches")
 def add_processes(folder: Path) -> None:
     """Add the measurements in a folder, one file a process, to the one of the tests."""
     arcs: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    incomplete = 0
     for path in folder.iterdir():
         measured = CoverageData(no_disk=True)
-        if dumped := path.read_bytes():  # nothing if the process was killed
-            measured.loads(dumped)
+        try:
+            measured.loads(path.read_bytes())
+        except (zlib.error, DataError):  # of a process that was killed
+            incomplete += 1
+            continue
         for name in measured.measured_files():
             arcs[name].update(measured.arcs(name) or ())
     tests = CoverageData()
     tests.read()
     tests.add_arcs(arcs)
     tests.write()
+    print(f"{incomplete} processes were killed before they wrote what they had executed")
 
 
 def room_of(path: str) -> str:

@@ -96,8 +96,8 @@ class TrainBatch(Batch):
             if self._task_of is not None and self._labels is not None:
                 self._tasks = self._task_of[self._labels]
             else:
-                task = torch.tensor(self.task or 0, device=self.images.device)
-                self._tasks = task.expand(len(self.images))
+                size = (len(self.images),)
+                self._tasks = torch.full(size, self.task or 0, device=self.images.device)
         return self._tasks
 
     def __getitem__(self, column: str) -> Tensor:

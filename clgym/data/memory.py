@@ -246,8 +246,7 @@ class Memory:
             return
         for name, values in columns.items():
             store = self._columns[name]
-            given = to_device(values.to(store.dtype), store.device)
-            store.index_copy_(0, to_device(rows, store.device), given)
+            store[to_device(rows, store.device)] = to_device(values.to(store.dtype), store.device)
 
     def _slots(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Samples of a batch that are kept, and the slot of each; int64 [k] both."""

@@ -12,6 +12,7 @@ variables of frames that an exception kept.
 import array
 import functools
 import gc
+import io
 import mmap
 import sys
 import types
@@ -95,33 +96,62 @@ def walk(
 def arrays_in(
     roots: dict[str, object], leave_out: Collection[object] = ()
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Arrays among these objects, with their places; for a view, its whole storage."""
-    storages: set[int] = set()
+    """Arrays among these objects, with their places; for a view, the whole memory behind it."""
+    known: set[int] = set()
     for place, value in walk(roots, leave_out, hidden=True):
-        if isinstance(value, torch.Tensor):
-            whole = _whole(value)
-            if (start := whole.untyped_storage().data_ptr()) not in storages:
-                storages.add(start)
-                yield place, _numpy(whole)
-        elif isinstance(value, np.ndarray):
-            if value.dtype.kind in "iuf":
-                yield place, value
-            elif value.dtype.kind != "O":
-                yield place, np.frombuffer(value.tobytes(), np.uint8)
-        elif isinstance(value, array.array) and value.typecode not in _CHARACTERS:
-            yield place, np.array(value)
-        elif isinstance(value, _BUFFERS):
-            yield place, np.frombuffer(bytes(value), np.uint8)
-        elif isinstance(value, (list, tuple)) and value and _all_numbers(value):
-            yield place, np.array(value, dtype=np.float64)
+        try:
+            start = _start(value)
+            found = None if start in known else _array(value)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, BufferError):
+            continue  # it has no numbers: a closed file, a parameter that is not initialised
+        if found is not None:
+            known.add(start)
+            known.discard(0)
+            yield place, found
+
+
+def _start(value: Any) -> int:
+    """Address of the memory of a tensor or array; 0 for others."""
+    if isinstance(value, torch.Tensor):
+        return value.untyped_storage().data_ptr() if value.layout is torch.strided else 0
+    if isinstance(value, np.ndarray):
+        return _base(value).__array_interface__["data"][0]
+    return 0
+
+
+def _array(value: Any) -> np.ndarray | None:
+    """The numbers of an object, if it has any of its own."""
+    if isinstance(value, torch.Tensor):
+        return _numpy(_whole(value))
+    if isinstance(value, np.ndarray):
+        base = _base(value)
+        if base.dtype.kind in "iuf":
+            return base
+        return None if base.dtype.hasobject else np.frombuffer(base.tobytes(), np.uint8)
+    if isinstance(value, array.array) and value.typecode not in _CHARACTERS:
+        return np.array(value)
+    if isinstance(value, _BUFFERS):
+        return np.frombuffer(value, np.uint8)
+    if isinstance(value, io.BytesIO):
+        return np.frombuffer(value.getvalue(), np.uint8)
+    if isinstance(value, (list, tuple)) and value and _all_numbers(value):
+        return np.array(value, dtype=np.float64)
+    return None
 
 
 def _all_numbers(values: Any) -> bool:
     return all(isinstance(value, (int, float)) for value in values)
 
 
+def _base(array: np.ndarray) -> np.ndarray:
+    """The array that a view shows a part of: a small view keeps all of it alive."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The whole storage of a tensor, since a small view keeps all of it alive; sparse ones dense.
+    """The whole storage of a tensor; a sparse one as a dense one.
 
     Empty if it has no numbers, or too many.
     """
@@ -136,6 +166,8 @@ def _whole(tensor: torch.Tensor) -> torch.Tensor:
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
     tensor = tensor.detach().cpu()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
     if tensor.dtype not in (torch.float16, torch.float64) and tensor.is_floating_point():
         tensor = tensor.float()  # NumPy has no bfloat16
     return tensor.numpy()
@@ -174,24 +206,39 @@ def _all_parts(value: Any) -> Iterable[tuple[str, Any]]:
     """
     if isinstance(value, type):
         return ()
-    held = getattr(value, "__dict__", None)
-    named = {} if not isinstance(held, dict) else {f".{n}": item for n, item in held.items()}
-    parts = (*named.items(), *_parts(value))
+    try:
+        held = getattr(value, "__dict__", None)
+        parts = (*_attributes(value), *_parts(value))
+    except Exception:  # code of a plugin, or of a library: what it refers to is followed anyway
+        held, parts = None, ()
     if isinstance(value, types.FrameType):
         return (*((f" local {name}", item) for name, item in value.f_locals.items()), *parts)
     if isinstance(value, types.FunctionType):
         return ((" defaults", value.__kwdefaults__), *parts)
-    if isinstance(value, (types.GeneratorType, types.CodeType, Experience, Memory)):
-        return parts
-    # types of `typing`, whose caches refer to those of all modules
+    if isinstance(value, types.GeneratorType):
+        return ((" from", value.gi_yieldfrom), *parts)
+    if isinstance(value, (types.CodeType, np.memmap, Experience, Memory)):
+        return parts  # the memory that an array is mapped to is the array's own
     if getattr(typing, type(value).__name__, None) is type(value):
+        # types of `typing`, whose caches refer to those of all modules
         return [(f".{name}", getattr(value, name, ())) for name in ("__args__", "__metadata__")]
     if isinstance(value, (types.CoroutineType, types.AsyncGeneratorType)):
         frame = getattr(value, "cr_frame", None) or getattr(value, "ag_frame", None)
         return ((" frame", frame), *parts)
+    if isinstance(value, BaseException):
+        parts = ((" traceback", value.__traceback__), *parts)
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":
-        return ((f"[{number}]", item) for number, item in enumerate(value.flat))
+        return (*((f"[{number}]", item) for number, item in enumerate(value.flat)), *parts)
     return (*((" inside", item) for item in gc.get_referents(value) if item is not held), *parts)
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    """Attributes of an object of any type, and the gradient of a parameter."""
+    for name, item in getattr(value, "__dict__", {}).items():
+        if item is not getattr(value, "_mmap", None):
+            yield f".{name}", item
+    if isinstance(value, torch.Tensor) and value.is_leaf:
+        yield ".grad", value.grad
 
 
 def _name(key: object) -> str:

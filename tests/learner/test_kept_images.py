@@ -49,7 +49,7 @@ FORMS = {
     "as floats of pixels": lambda x: torch.from_numpy(x).float(),
     "flipped": lambda x: torch.from_numpy(x).flip(3),
     "permuted": lambda x: torch.from_numpy(x.reshape(len(x), -1)[:, ::-1].copy()),
-    "numpy": lambda x: x,
+    "numpy": lambda x: x.copy(),
     "all in one row": lambda x: torch.from_numpy(x).reshape(1, -1),
     "bytes": lambda x: x.tobytes(),
 }

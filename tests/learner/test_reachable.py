@@ -3,10 +3,12 @@
 import array
 import asyncio
 import functools
+import io
 import mmap
 import types
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -99,6 +101,38 @@ def _mapped() -> mmap.mmap:
     return made
 
 
+class _Objects(np.ndarray):
+    """Arrays of this class can have attributes."""
+
+
+class Closed:
+    """An object that does not show what it refers to."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "images", IMAGES)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__class__":
+            return type(self)
+        raise RuntimeError(name)
+
+
+def _outside() -> Iterator[int]:
+    yield from _generator()
+
+
+def _begun_outside() -> Iterator[int]:
+    made = _outside()
+    next(made)
+    return made
+
+
+def _with_gradient() -> torch.nn.Parameter:
+    made = torch.nn.Parameter(torch.zeros(len(IMAGES), dtype=torch.float64))
+    made.grad = torch.from_numpy(IMAGES)
+    return made
+
+
 HOLDERS = {
     "a default by name": lambda: _annotated,
     "an attribute of a list": lambda: _with_attribute(Sack()),
@@ -129,6 +163,13 @@ HOLDERS = {
     "a key": lambda: {IMAGES.tobytes(): 1},
     "a list of numbers": lambda: {"a": [IMAGES.tolist()]},
     "bytes": lambda: bytearray(IMAGES.tobytes()),
+    "the gradient of a parameter": lambda: _with_gradient(),
+    "complex numbers of torch": lambda: torch.view_as_complex(torch.from_numpy(IMAGES).view(-1, 2)),
+    "a file in memory": lambda: io.BytesIO(IMAGES.tobytes()),
+    "the array behind a view": lambda: IMAGES[2:3],
+    "a generator inside another one": lambda: _begun_outside(),
+    "an object whose attributes cannot be read": lambda: Closed(),
+    "an attribute of an array of objects": lambda: _with_attribute(_Objects(1, dtype=object)),
     "a sparse tensor": lambda: torch.from_numpy(IMAGES).to_sparse(),
     "compressed rows": lambda: torch.from_numpy(IMAGES.reshape(3, 4)).to_sparse_csr(),
     "a tensor's storage": lambda: torch.from_numpy(IMAGES.copy())[:1],
@@ -159,6 +200,21 @@ def test_a_variable_of_a_closure_that_has_no_value_yet_is_passed_over() -> None:
         return kept
 
     assert list(arrays_in({"it": cell()})) == []
+
+
+def test_memory_that_was_given_back_is_passed_over() -> None:
+    mapped, view = _mapped(), memoryview(IMAGES.tobytes())
+    mapped.close()
+    view.release()
+    held = {"a": mapped, "b": view, "c": torch.nn.LazyLinear(2), "d": IMAGES}
+    assert [place for place, _ in arrays_in(held)] == ["d"]
+
+
+def test_a_mapped_file_is_one_array_and_not_copied(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", IMAGES)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    ((place, found),) = arrays_in({"it": [mapped, mapped[1:2]]})
+    assert place.startswith("it[") and np.shares_memory(found, mapped)
 
 
 def test_tensors_without_plain_storage_have_no_numbers_to_look_at() -> None:
