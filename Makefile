@@ -35,13 +35,14 @@ docs:
 	$(VENV)/bin/python -m pip install -e '.[docs]'
 	$(VENV)/bin/python .ci/site/build.py
 
-# Branch coverage by room: of one (make coverage ROOM=results), or of all by the fast tests.
+# Branch coverage by room, of one (ROOM=results) or of all, by the fast tests or by all (SLOW=1).
 coverage:
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -e '.[test]'
 	rm -rf .coverage-processes && mkdir .coverage-processes
 	MEASURED_PROCESSES=$(CURDIR)/.coverage-processes PYTHONPATH=$(CURDIR)/.ci/coverage \
-		$(VENV)/bin/python -m pytest -q --cov --cov-report= $(if $(ROOM),tests/$(ROOM))
+		$(VENV)/bin/python -m pytest -q --cov --cov-report= \
+		$(if $(SLOW),-m 'slow or not slow') $(if $(ROOM),tests/$(ROOM))
 	$(VENV)/bin/python .ci/coverage/by_room.py --processes .coverage-processes $(ROOM)
 
 # The versions of a fresh environment with all that the index gives today.
