@@ -6,6 +6,7 @@ ends. A process that is killed leaves no measurement. pytest's processes measure
 """
 
 import atexit
+import contextlib
 import itertools
 import os
 import sys
@@ -44,7 +45,8 @@ def measure(folder: str) -> None:
     add_hook = sys.addaudithook
 
     def add_traced(hook: Any) -> None:  # Python traces no other audit hooks
-        hook.__cantrace__ = True
+        with contextlib.suppress(AttributeError):  # of a method
+            hook.__cantrace__ = True
         add_hook(hook)
 
     begin()

@@ -85,10 +85,8 @@ class LearningPhase:
         """
         self._run, self._stream = run, stream
         self._conversation, self._learners, self._emit = conversation, learners, on_event
+        self.tester = self.tester_class(run, stream, order_key, learners, self.start_message)
         self._features = FeatureFiles(run, learners, self.start_message)
-        self.tester = self.tester_class(
-            run, stream, order_key, learners, self.start_message, self._features
-        )
         self.due = Due(run, self._features)
         self._scores: list[Scores] = []
         self._saved_arrays: list[Arrays] = []

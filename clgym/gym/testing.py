@@ -76,7 +76,6 @@ class Tester:
         order_key: str,
         learners: TestLearners,
         start: Callable[[], Start],
-        features: FeatureFiles,
     ) -> None:
         """Prepare tests, without a request to a learner.
 
@@ -86,10 +85,10 @@ class Tester:
             order_key: Key of the order of test rows; see `clgym.gym.withheld_order`.
             learners: Starts a learner for each test.
             start: Returns the message that builds the strategy.
-            features: Computes the features of the rows of a test.
         """
         self._run, self._stream, self._order_key = run, stream, order_key
-        self._learners, self._start, self._feature_files = learners, start, features
+        self._learners, self._start = learners, start
+        self._feature_files = FeatureFiles(run, learners, start)
         self._batch = run.request.eval_batch or PREDICT_BATCH
 
     @contextmanager

@@ -235,7 +235,7 @@ def _all_parts(value: Any) -> Iterable[tuple[str, Any]]:
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     """Attributes of an object of any type, and the gradient of a parameter."""
     for name, item in getattr(value, "__dict__", {}).items():
-        if item is not getattr(value, "_mmap", None):
+        if not (isinstance(value, np.memmap) and isinstance(item, mmap.mmap)):
             yield f".{name}", item
     if isinstance(value, torch.Tensor) and value.is_leaf:
         yield ".grad", value.grad

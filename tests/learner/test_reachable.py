@@ -59,8 +59,8 @@ class Sack(list):
     """A container that can have attributes."""
 
 
-def _with_attribute(value: Any) -> Any:
-    value.images = IMAGES
+def _with_attribute(value: Any, name: str = "images") -> Any:
+    setattr(value, name, IMAGES)
     return value
 
 
@@ -137,6 +137,7 @@ HOLDERS = {
     "a default by name": lambda: _annotated,
     "an attribute of a list": lambda: _with_attribute(Sack()),
     "an attribute of a tensor": lambda: _with_attribute(torch.zeros(2)),
+    "an attribute that a mapped array has": lambda: _with_attribute(Sack(), "_mmap"),
     "an attribute of a number": lambda: _with_attribute(type("N", (float,), {})(2.0)),
     "an iterator": lambda: iter([1, IMAGES]),
     "a map": lambda: map(len, [IMAGES]),
