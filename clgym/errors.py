@@ -139,6 +139,12 @@ class WorkerDied(StrategyFailed):
     problem = "the process of the strategy was killed"
 
 
+class GymFailed(ClgymError):
+    """An exception in clgym's own code that no other class names; no strategy is to blame."""
+
+    problem = "clgym itself failed"
+
+
 class Withheld(ClgymError):
     """Data that this phase must not read: the evaluation source during tuning."""
 

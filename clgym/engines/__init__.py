@@ -57,7 +57,8 @@ def open_channel(
 
     Raises:
         BadPlugin: Called inside a worker, by a plugin's file that starts runs when it is imported.
-        BadConfig: A sandbox or a time limit cannot be enforced, or this system cannot fork.
+        BadConfig: The engine has no sandbox or time limit, or this system cannot fork.
+        Incompatible: The system lacks the requested sandbox.
     """
     refuse_inside(target)
     if engine == "process":

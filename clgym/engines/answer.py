@@ -2,18 +2,21 @@
 
 import contextlib
 import importlib
+import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from clgym import errors
 from clgym.engines.channel import Message
-from clgym.errors import BadAnswer, ClgymError, StrategyFailed
+from clgym.engines.spec import Done
+from clgym.errors import BadAnswer, ClgymError, GymFailed, StrategyFailed
 
 __all__ = [
     "Handler",
     "answer",
     "as_data",
+    "done",
     "error_in",
     "event_in",
     "load_target",
@@ -25,6 +28,10 @@ __all__ = [
 
 
 _RAISED = "Correct the strategy; its traceback is above"
+_REPEAT = (
+    "Repeat the command, which continues where it stopped; if it fails again, report the traceback "
+    "above"
+)
 _REFUSED = (
     "The sandbox may have refused it: put files that the strategy reads into its package, or give "
     "--sandbox none; its traceback is above"
@@ -36,6 +43,10 @@ _OUT_OF_MEMORY = (
 
 class Handler(Protocol):
     """An instance of a target."""
+
+    unexpected: ClassVar[type[ClgymError]]
+    """Error for other exceptions than `ClgymError`: `StrategyFailed` where plugins run, `GymFailed`
+    elsewhere."""
 
     def handle(self, message: Message) -> Message:
         """Reply to a message."""
@@ -74,12 +85,13 @@ def answer(handler: Handler, message: Message) -> Message:
     except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}"
+        ours = handler.unexpected is GymFailed
         return {
             "error": {
-                "type": "StrategyFailed",
-                "expected": f"the strategy to handle {message['do']!r}",
+                "type": handler.unexpected.__name__,
+                "expected": f"{'clgym' if ours else 'the strategy'} to handle {message['do']!r}",
                 "found": f"{type(error).__name__}: {error} ({where})",
-                "fix": _fix_of(error),
+                "fix": _REPEAT if ours else _fix_of(error),
                 "traceback": traceback.format_exc(),
             }
         }
@@ -108,6 +120,15 @@ def raise_error(reply: Message, show: Callable[[str], object]) -> None:
     if isinstance(trace, str):
         show(trace)
     raise error
+
+
+def done(key: str, reply: Message) -> Done:
+    """How a job ended, by its reply; shows the traceback of an unexpected error."""
+    try:
+        raise_error(reply, sys.stderr.write)
+    except ClgymError as error:
+        return Done(key, None, error)
+    return Done(key, reply, None)
 
 
 def error_in(reply: Message) -> ClgymError | None:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 
-from clgym.engines.answer import answer, error_in, make_target, raise_error
+from clgym.engines.answer import answer, done, make_target, raise_error
 from clgym.engines.channel import Message, OnEvent
 from clgym.engines.spec import Done, PoolSpec
 from clgym.engines.spec import OnEvent as OnPoolEvent
@@ -64,8 +64,8 @@ class InlinePool:
             return []
         key, message = self._job
         reply = answer(self._handler, message)
-        self._job, error = None, error_in(reply)
-        return [Done(key, None if error else reply, error)]
+        self._job = None
+        return [done(key, reply)]
 
     def close(self) -> None:
         """Nothing to end."""

@@ -122,7 +122,7 @@ class Worker:
             libraries: Libraries that it will import; see `Channel.prepare`.
 
         Raises:
-            BadConfig: The system cannot enforce the confinement.
+            Incompatible: The system lacks the requested sandbox.
             WorkerDied: The process ended before it could begin.
         """
         self._server, self._asked = _server_of(target), 0

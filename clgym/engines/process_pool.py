@@ -7,7 +7,7 @@ learner.
 import contextlib
 from multiprocessing.connection import wait
 
-from clgym.engines.answer import error_in, event_in
+from clgym.engines.answer import done, event_in
 from clgym.engines.process import Worker
 from clgym.engines.spec import Done, Message, OnEvent, PoolSpec
 from clgym.errors import WorkerDied
@@ -66,8 +66,7 @@ class ProcessPool:
         if (event := event_in(reply)) is not None:
             self._on_event(slot.job, event)
             return None
-        error = error_in(reply)
-        return self._ended(slot, Done(slot.job, None if error else reply, error))
+        return self._ended(slot, done(slot.job, reply))
 
     @staticmethod
     def _death(slot: _Slot) -> WorkerDied:

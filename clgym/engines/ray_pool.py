@@ -10,7 +10,7 @@ from typing import Any
 import ray  # pyright: ignore[reportMissingImports]
 import ray.exceptions  # pyright: ignore[reportMissingImports]
 
-from clgym.engines.answer import answer, error_in, make_target
+from clgym.engines.answer import answer, done, make_target
 from clgym.engines.spec import Done, Message, PoolSpec
 from clgym.errors import WorkerDied
 
@@ -74,8 +74,7 @@ class RayPool:
                 fix="See ray's logs on the node",
             )
             return Done(key, None, death)
-        error = error_in(reply)
-        return Done(key, None if error else reply, error)
+        return done(key, reply)
 
     def close(self) -> None:
         """Cancel running jobs; leave the cluster, or stop it if this pool has started it."""

@@ -15,7 +15,7 @@ from clgym.engines import bubblewrap, landlock, seccomp
 from clgym.engines.channel import Message
 from clgym.engines.rules import Rules
 from clgym.engines.system import gain_no_privileges
-from clgym.errors import BadConfig
+from clgym.errors import Incompatible
 
 __all__ = ["Confinement", "Sandbox", "confine"]
 
@@ -81,7 +81,7 @@ def confine(confinement: Confinement, restart: Sequence[str]) -> str:
             program; the description of what is enforced is added as its last argument.
 
     Raises:
-        BadConfig: The system lacks the requested sandbox.
+        Incompatible: The system lacks the requested sandbox.
     """
     _limit()
     tool = _choose(confinement.sandbox)
@@ -107,20 +107,20 @@ def _choose(asked: Sandbox) -> Sandbox:
     """The sandbox to enter.
 
     Raises:
-        BadConfig: The system lacks the requested sandbox.
+        Incompatible: The system lacks the requested sandbox.
     """
     if asked in ("auto", "landlock") and landlock.abi() >= 1:
         return "landlock"
     if asked in ("auto", "bubblewrap") and bubblewrap.works():
         return "bubblewrap"
     if asked == "landlock":
-        raise BadConfig(
+        raise Incompatible(
             expected="Linux 5.13 or later with Landlock, for --sandbox landlock",
             found="a system without Landlock",
             fix="Give --sandbox auto or none",
         )
     if asked == "bubblewrap":
-        raise BadConfig(
+        raise Incompatible(
             expected="the program bwrap and the right to make namespaces, for --sandbox bubblewrap",
             found="a system on which it does not work",
             fix="Install bubblewrap, or give --sandbox auto or none",

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import submitit  # pyright: ignore[reportMissingImports]
 
-from clgym.engines.answer import answer, error_in, make_target
+from clgym.engines.answer import answer, done, make_target
 from clgym.engines.spec import Done, Message, PoolSpec
 from clgym.errors import WorkerDied
 
@@ -73,8 +73,7 @@ class SlurmPool:
                 fix="Read the job's log",
             )
             return Done(key, None, death)
-        error = error_in(reply)
-        return Done(key, None if error else reply, error)
+        return done(key, reply)
 
     def close(self) -> None:
         """Cancel all jobs that are queued or running."""

@@ -22,6 +22,9 @@ def work(descriptor: int, target: str) -> None:
     Args:
         descriptor: File descriptor of the socket to the gym.
         target: ``module:Class`` that handles messages.
+
+    Raises:
+        OSError: The worker cannot enter its folder or the sandbox.
     """
     # Ctrl-C is handled by the gym, which ends the worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -29,7 +32,7 @@ def work(descriptor: int, target: str) -> None:
     try:
         if (enforced := _settle(connection, target)) is not None:
             serve(connection, target, enforced)
-    except (EOFError, OSError):
+    except (EOFError, ConnectionError):
         pass
 
 

@@ -26,6 +26,7 @@ from clgym.data.sources import Source
 from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
 from clgym.engines.channel import Message
+from clgym.errors import GymFailed
 from clgym.files import (
     canonical_json,
     clear_parts,
@@ -68,6 +69,8 @@ class _Job(TypedDict):
 
 class Corruptor:
     """The target of a worker that corrupts images."""
+
+    unexpected = GymFailed
 
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """Ignore ``emit``, since there is no progress to report."""

@@ -18,6 +18,7 @@ import torch
 from clgym import registry
 from clgym.data.generators import seed_generators
 from clgym.engines.channel import Message
+from clgym.errors import StrategyFailed
 from clgym.learner.adaptation import build_resources, fill_classifiers, to_float
 from clgym.learner.answering import Answers
 from clgym.learner.assembly import make_strategy, plugin_entry
@@ -87,6 +88,8 @@ __all__ = ["Learner"]
 
 class Learner:
     """Handles the gym's messages; ``handle`` is its one entry point."""
+
+    unexpected = StrategyFailed
 
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""

@@ -14,7 +14,7 @@ from clgym._moved import report_renamed
 from clgym.data import withheld
 from clgym.data.sources import load_source
 from clgym.engines.channel import Message
-from clgym.errors import BadPlan
+from clgym.errors import BadPlan, GymFailed
 from clgym.files import canonical_json, locked, sha256
 from clgym.gym.request import Request, make_stream
 from clgym.gym.run import run
@@ -56,6 +56,8 @@ class RunSummary(TypedDict):
 
 class Jobs:
     """Handles a pool's messages."""
+
+    unexpected = GymFailed  # strategies run in processes of their own, or name their failures
 
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` passes progress on."""

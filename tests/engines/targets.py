@@ -5,10 +5,12 @@ import signal
 import time
 from pathlib import Path
 
-from clgym.errors import BadConfig
+from clgym.errors import BadConfig, GymFailed, StrategyFailed
 
 
 class Echo:
+    unexpected = GymFailed
+
     def __init__(self, emit):
         self._emit, self._count = emit, 0
 
@@ -37,6 +39,8 @@ class Echo:
 
 class Odd:
     """Replies with what the channel cannot hold."""
+
+    unexpected = StrategyFailed
 
     def __init__(self, emit):
         pass

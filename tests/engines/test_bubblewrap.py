@@ -8,7 +8,7 @@ import pytest
 from clgym.engines import bubblewrap, landlock
 from clgym.engines.rules import Rules
 from clgym.engines.sandbox import Confinement, Sandbox, confine
-from clgym.errors import BadAnswer, BadConfig
+from clgym.errors import BadAnswer, Incompatible
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from factories import copy_plugin
@@ -64,7 +64,7 @@ def test_without_either_auto_enforces_nothing_and_says_so(system) -> None:
 @pytest.mark.parametrize("asked", ["landlock", "bubblewrap"])
 def test_a_sandbox_that_is_named_and_missing_is_refused(system, asked: Sandbox) -> None:
     system(0, False)
-    with pytest.raises(BadConfig, match=f"--sandbox {asked}"):
+    with pytest.raises(Incompatible, match=f"--sandbox {asked}"):
         confine(Confinement(asked), [])
 
 

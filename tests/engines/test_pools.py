@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from clgym.engines.answer import answer, error_in
 from clgym.engines.channel import Message
 from clgym.engines.pool import Done, PoolSpec, WorkerPool, gather, open_pool
-from clgym.errors import BadConfig, StrategyFailed, WorkerDied
+from clgym.errors import BadConfig, ClgymError, GymFailed, StrategyFailed, WorkerDied
 
 TARGET = "targets:Echo"
 
@@ -63,7 +64,7 @@ def test_every_job_ends_exactly_once(engine: str, tmp_path: Path) -> None:
     for i in range(4):
         assert (ended[str(i)].reply or {})["value"] == i and ended[str(i)].error is None
     assert type(ended["4"].error) is BadConfig and "this" in str(ended["4"].error)
-    assert type(ended["5"].error) is StrategyFailed and "broken" in str(ended["5"].error)
+    assert type(ended["5"].error) is GymFailed and "broken" in str(ended["5"].error)
 
 
 @pytest.mark.parametrize("engine", [e for e in ENGINES if e != "inline"])
@@ -151,6 +152,8 @@ def test_a_pool_without_workers_is_refused() -> None:
 @pytest.mark.parametrize("error", [MemoryError("all gone"), torch.OutOfMemoryError("all gone")])
 def test_too_little_memory_is_the_runs_failure_and_says_what_helps(error: Exception) -> None:
     class Learner:
+        unexpected: ClassVar[type[ClgymError]] = StrategyFailed
+
         def handle(self, message: Message) -> Message:
             raise error
 

@@ -1,8 +1,11 @@
 """Folders for temporary files: made for each worker, and deleted after their process has ended."""
 
+import fcntl
+import multiprocessing
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,3 +45,40 @@ def test_folders_of_ended_processes_are_deleted_and_others_stay(tmp_path: Path) 
 
 def test_each_worker_gets_its_own() -> None:
     assert Scratch().folder != Scratch().folder
+
+
+@pytest.mark.parametrize("moment", ["before it is opened", "before it is locked"])
+def test_a_new_folder_that_another_process_takes_for_a_left_one_is_made_again(
+    moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four workers that start at once were seen to delete each other's folders."""
+    make, lock, made = tempfile.mkdtemp, fcntl.flock, []
+
+    def mkdtemp(prefix: str) -> str:
+        made.append(Path(make(prefix=prefix)))
+        if moment == "before it is opened" and len(made) == 1:
+            made[0].rmdir()
+        return str(made[-1])
+
+    def flock(descriptor: int, how: int) -> None:
+        if moment == "before it is locked" and len(made) == 1:
+            made[0].rmdir()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    folder = Scratch()
+    assert len(made) == 2 and folder.folder == made[1].resolve() and folder.folder.is_dir()
+
+
+def test_processes_that_start_at_once_keep_their_folders(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(4, multiprocessing.get_context("fork")) as pool:
+        assert all(pool.map(_keeps_its_folder, range(200)))
+
+
+def _keeps_its_folder(_: int) -> bool:
+    scratch._clear_left.cache_clear()
+    made = Scratch()
+    kept = made.folder.is_dir()
+    made.close()
+    return kept

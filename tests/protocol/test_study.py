@@ -16,8 +16,10 @@ import pytest
 import torch
 
 from clgym.engines.pool import PoolSpec
-from clgym.errors import BadPlan, Tampered, WrongPhase
+from clgym.errors import BadPlan, GymFailed, Tampered, WrongPhase
 from clgym.files import canonical_json, sha256
+from clgym.gym.request import Request
+from clgym.protocol import jobs
 from clgym.protocol.evaluation import evaluate
 from clgym.protocol.ledger import Ledger, read_ledger
 from clgym.protocol.pairs import find_pair
@@ -83,6 +85,8 @@ def test_workers_change_nothing(
     finished: Path, tmp_path: Path, plugin: Path, asked: Ask, workers: int
 ) -> None:
     certificate = tune(asked(), where(tmp_path / "study", plugin, workers))
+    ledger = read_ledger(tmp_path / "study/ledger.jsonl")
+    assert [line.body["reason"] for line in ledger if "reason" in line.body] == []
     assert certificate.body == read_certificate(finished).body
     assert certificate.hash == read_certificate(finished).hash
 
@@ -99,6 +103,32 @@ def test_a_finished_study_is_not_run_again(copy: Callable, plugin: Path, asked: 
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*.json*")}
     assert tune(asked(), where(folder, plugin)).hash == read_certificate(folder).hash
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*.json*")} == before
+
+
+def test_an_error_of_the_gym_is_no_failed_trial(
+    finished: Path,
+    tmp_path: Path,
+    plugin: Path,
+    asked: Ask,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The second run meets a fault that no strategy is to blame for; the study goes on later."""
+    whole, runs = jobs.run, []
+
+    def fails_once(request: Request, emit: Any) -> Any:
+        runs.append(request)
+        if len(runs) == 2:
+            raise FileNotFoundError("a folder that another process deleted")
+        return whole(request, emit)
+
+    monkeypatch.setattr(jobs, "run", fails_once)
+    with pytest.raises(GymFailed, match="FileNotFoundError: a folder that another"):
+        tune(asked(), here(tmp_path / "study", plugin))
+    assert "Traceback" in capsys.readouterr().err
+    certificate = tune(asked(), here(tmp_path / "study", plugin))
+    assert certificate.hash == read_certificate(finished).hash
+    assert certificate.envelope.retries == 0
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 
 from clgym.engines.pool import PoolSpec
 from clgym.engines.process import ProcessChannel
-from clgym.errors import BadOutput, StrategyFailed
+from clgym.errors import BadOutput, GymFailed, StrategyFailed
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.protocol import evaluation, jobs
@@ -89,16 +89,28 @@ def test_a_failed_seed_is_shown_and_none_is_left_out(
         evaluation.evaluate(folder, HERE, plugins=(plugin,))
 
 
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (BadOutput(expected="space", found="none", fix="Free some"), BadOutput),
+        (FileNotFoundError("a folder that another process deleted"), GymFailed),
+        (MemoryError(), GymFailed),
+    ],
+)
 def test_a_full_disk_is_no_failed_seed(
-    copy: Callable[[], Path], plugin: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception,
+    named: type[Exception],
+    copy: Callable[[], Path],
+    plugin: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = unfinished(copy())
 
-    def full(request: Request, emit: Any) -> Any:
-        raise BadOutput(expected="space", found="none", fix="Free some")
+    def fails(request: Request, emit: Any) -> Any:
+        raise error
 
-    monkeypatch.setattr(jobs, "run", full)
-    with pytest.raises(BadOutput):
+    monkeypatch.setattr(jobs, "run", fails)
+    with pytest.raises(named):
         evaluation.evaluate(folder, HERE, plugins=(plugin,))
     assert not [e for e in read_ledger(folder / "ledger.jsonl") if e.kind == "evaluated"]
     monkeypatch.undo()
