@@ -7,6 +7,9 @@
 Writers need no lock: all writers of a row write the same vector, and its mark afterwards. On its
 first use in a process a vector is compared with its mark; a vector that differs counts as missing,
 is computed again, and is mentioned in the log.
+
+Another process may delete a table, or make it anew, at any time. A table that is open keeps its
+files, which it reads and writes by the descriptors with which it opened them.
 """
 
 import contextlib
@@ -19,16 +22,24 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from clgym._moved import report_renamed
 from clgym.data.cache import cache_dir, filling_cache
-from clgym.data.npy import mapped
+from clgym.data.npy import check_header, mapped
 from clgym.data.row_files import write_header
 from clgym.errors import BadAnswer, BadConfig, BadOutput
-from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomic, write_whole
+from clgym.files import (
+    canonical_json,
+    clear_parts,
+    locked,
+    part_name,
+    sha256,
+    write_atomic,
+    write_whole,
+)
 
 __all__ = ["VectorSlot", "Table", "clean", "entries"]
 
@@ -53,15 +64,23 @@ class Table:
         Raises:
             BadOutput: The cache cannot be written.
         """
-        facts = {**facts, "rows": rows, "width": width}
-        self.folder = _root() / sha256(canonical_json(facts))
+        self._facts = {**facts, "rows": rows, "width": width}
+        self.folder = _root() / sha256(canonical_json(self._facts))
+        self._open()
+
+    def _open(self) -> None:
+        """Open the table's files, made anew if they are missing or damaged.
+
+        Raises:
+            BadOutput: The cache cannot be written.
+        """
         with filling_cache(self.folder, ValueError):
-            if not _is_table(self.folder, facts):
-                _make_table(self.folder, facts)
-            with contextlib.suppress(PermissionError):  # a process that may only read
+            while (files := _opened(self.folder, self._facts)) is None:
+                _make_table(self.folder, self._facts)
+            with contextlib.suppress(PermissionError, FileNotFoundError):  # read only, or deleted
                 os.utime(self.folder / _FACTS)  # the time of the last use
-            self._values, self._marks = (mapped(self.folder / name) for name in (_VALUES, _MARKS))
-        self._verified = np.zeros(rows, dtype=bool)
+        self._values, self._marks = files
+        self._verified = np.zeros(self._facts["rows"], dtype=bool)
 
     def missing(self, rows: np.ndarray) -> np.ndarray:
         """Rows among ``rows``, int64 [n], that are not filled or are damaged; ascending, unique."""
@@ -71,26 +90,29 @@ class Table:
             _log.warning(
                 "%d cached features are damaged, computed anew: %s", len(damaged), self.folder
             )
-        return np.union1d(rows[self._marks[rows] == 0], damaged)
+        return np.union1d(rows[self._marks.array[rows] == 0], damaged)
 
     def get(self, rows: np.ndarray) -> np.ndarray:
         """Vectors of the rows, float32 [n, d].
 
         Raises:
-            BadOutput: A row differs from what was written.
+            BadOutput: A row is missing, or differs from what was written.
         """
-        if len(self._verify(np.unique(rows))):
+        if not self._marks.array[rows].all():
+            self._open()  # the process that filled them found the table deleted
+        missing = int((self._marks.array[rows] == 0).sum())
+        if missing or len(self._verify(np.unique(rows))):
             raise BadOutput(
                 expected=f"cached features in {self.folder} as they were written",
-                found="different content",
+                found=f"{missing} rows without features" if missing else "different content",
                 fix="Give the command again; `clgym cache clean` deletes them",
             )
-        return self._values[rows]
+        return self._values.array[rows]
 
     def _verify(self, rows: np.ndarray) -> np.ndarray:
         """Compare marked rows with their marks, once in a process; return the rows that differ."""
-        due = rows[(self._marks[rows] != 0) & ~self._verified[rows]]
-        good = _marks(due, self._values) == self._marks[due]
+        due = rows[(self._marks.array[rows] != 0) & ~self._verified[rows]]
+        good = _marks(due, self._values.array) == self._marks.array[due]
         self._verified[due[good]] = True
         return due[~good]
 
@@ -108,16 +130,67 @@ class Table:
             BadAnswer: Number or width of the vectors differs from the rows or from the table.
         """
         vectors = np.ascontiguousarray(vectors, dtype="<f4")
-        if vectors.shape != (len(rows), self._values.shape[1]):
+        width = self._facts["width"]
+        if vectors.shape != (len(rows), width):
             raise BadAnswer(
-                expected=f"{len(rows)} vectors of {self._values.shape[1]} numbers",
+                expected=f"{len(rows)} vectors of {width} numbers",
                 found=f"an array of {vectors.shape}",
                 fix="Report this as a bug: a network declared a wrong width for its features",
             )
         with filling_cache(self.folder, ValueError):
-            _write_rows(self.folder / _VALUES, self._values, rows, vectors)
-            marks = _marks(rows, vectors, own=True)
-            _write_rows(self.folder / _MARKS, self._marks, rows, marks)
+            self._values.write(rows, vectors)
+            self._marks.write(rows, _marks(rows, vectors, own=True))
+
+
+class _File:
+    """A ``.npy`` file, mapped and written by one descriptor, and so the same file for both."""
+
+    def __init__(self, path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+        """Open the file, if possible for writing too.
+
+        Raises:
+            ValueError: It is no such file, or holds another type or number of rows.
+            OSError: It cannot be opened.
+        """
+        try:
+            self._file: BinaryIO = path.open("r+b")
+        except PermissionError:  # a process that may only read
+            self._file = path.open("rb")
+        header = check_header(self._file, os.fstat(self._file.fileno()).st_size)
+        if (header.dtype, header.shape, header.fortran) != (np.dtype(dtype), shape, False):
+            raise ValueError(f"{header.dtype} {header.shape}")
+        self._offset = header.length
+        self.array: np.ndarray = np.memmap(self._file, dtype, "r", self._offset, shape)
+
+    def is_at(self, path: Path) -> bool:
+        """Whether it is the file that other processes would open now."""
+        try:
+            return os.path.samestat(path.stat(), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
+
+    def write(self, rows: np.ndarray, values: np.ndarray) -> None:
+        """Write rows to the disk, where a full one is an error; in a map it is a signal."""
+        step, file = values[0].nbytes, self._file.fileno()
+        for row, value in zip(rows.tolist(), values, strict=True):
+            os.pwrite(file, value.tobytes(), self._offset + row * step)
+        os.fsync(file)
+
+
+def _opened(folder: Path, facts: Mapping[str, Any]) -> tuple[_File, _File] | None:
+    """The files of values and marks, if the folder holds the table of these facts.
+
+    Both are of one table: neither was replaced while the other one was opened.
+    """
+    rows, width = facts["rows"], facts["width"]
+    try:
+        values = _File(folder / _VALUES, "<f4", (rows, width))
+        marks = _File(folder / _MARKS, "<u8", (rows,))
+        note = (folder / _FACTS).read_bytes()
+    except (FileNotFoundError, ValueError):
+        return None
+    there = values.is_at(folder / _VALUES) and marks.is_at(folder / _MARKS)
+    return (values, marks) if there and note == canonical_json(facts) else None
 
 
 def _marks(rows: np.ndarray, vectors: np.ndarray, own: bool = False) -> np.ndarray:
@@ -136,33 +209,19 @@ def _marks(rows: np.ndarray, vectors: np.ndarray, own: bool = False) -> np.ndarr
     return found
 
 
-def _is_table(folder: Path, facts: Mapping[str, Any]) -> bool:
-    """Whether a folder holds the table of these facts, and files of its size."""
-    rows, width = facts["rows"], facts["width"]
-    try:
-        values, marks = (mapped(folder / name) for name in (_VALUES, _MARKS))
-        note = (folder / _FACTS).read_bytes()
-    except (OSError, ValueError):
-        return False
-    types = (values.dtype, values.shape), (marks.dtype, marks.shape)
-    return note == canonical_json(facts) and types == (
-        (np.dtype("<f4"), (rows, width)),
-        (np.dtype("<u8"), (rows,)),
-    )
-
-
 def _make_table(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Make an empty table, in one process only, so that the maps of others stay valid."""
+    """Make an empty table, unless another process has made it."""
     rows, width = facts["rows"], facts["width"]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.parent / ".lock", wait=True):
-        if _is_table(folder, facts):
+        if _opened(folder, facts) is not None:
             return
         if (folder / _FACTS).exists():
             _log.warning("cached features are damaged, computed anew: %s", folder)
         make_room(rows * width * 4)
         folder.mkdir(exist_ok=True)
         clear_parts(folder)
+        clear_parts(folder.parent)
         _empty(folder / _VALUES, (rows, width), np.dtype("<f4"))
         _empty(folder / _MARKS, (rows,), np.dtype("<u8"))
         write_atomic(folder / _FACTS, canonical_json(facts))
@@ -173,17 +232,6 @@ def _empty(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
     with write_whole(path) as file:
         write_header(file, shape, dtype)
         file.truncate(file.tell() + int(np.prod(shape)) * dtype.itemsize)
-
-
-def _write_rows(path: Path, mapped: Any, rows: np.ndarray, values: np.ndarray) -> None:
-    step = values[0].nbytes
-    file = os.open(path, os.O_WRONLY)
-    try:
-        for row, value in zip(rows.tolist(), values, strict=True):
-            os.pwrite(file, value.tobytes(), mapped.offset + row * step)
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 # --- listing and cleaning ------------------------------------------------------------------------
@@ -235,13 +283,21 @@ def _filled(folder: Path) -> int:
 def clean(older_than_days: float = 0.0) -> list[VectorSlot]:
     """Delete the tables that were last used at least a number of days ago; return them.
 
-    A process that has such a table open can still read it.
+    A process that has such a table open can still read and fill it.
     """
     limit = time.time() - 86400 * older_than_days
     old = [entry for entry in entries() if entry.used <= limit]
     for entry in old:
-        shutil.rmtree(entry.folder, ignore_errors=True)
+        _delete(entry.folder)
     return old
+
+
+def _delete(folder: Path) -> None:
+    """Delete a table, whose files all disappear at once for processes that open it now."""
+    aside = folder.with_name(part_name(folder.name))
+    with contextlib.suppress(FileNotFoundError):  # another process has deleted it
+        folder.replace(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def make_room(size: int) -> None:
@@ -264,5 +320,5 @@ def make_room(size: int) -> None:
     for entry in held:
         if total <= limit:
             return
-        shutil.rmtree(entry.folder, ignore_errors=True)
+        _delete(entry.folder)
         total -= entry.size

@@ -1,5 +1,6 @@
 """Tables of vectors: filled once, safe for several writers, limited in size."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -147,3 +148,79 @@ def test_a_table_whose_facts_were_changed_is_not_listed() -> None:
     table, _ = filled()
     (table.folder / "facts.json").write_text('{"a": 2}')
     assert vectors.entries() == []
+
+
+ELSEWHERE = """
+import sys
+from clgym.data.vectors import Table, clean
+if "clean" in sys.argv:
+    clean()
+if "make" in sys.argv:
+    Table({"a": 1}, 12, 4)
+"""
+
+
+def elsewhere(*steps: str) -> None:
+    subprocess.run([sys.executable, "-c", ELSEWHERE, *steps], env=os.environ, check=True)
+
+
+@pytest.mark.parametrize("steps", [["clean"], ["clean", "make"]])
+def test_an_open_table_that_is_deleted_or_made_anew_can_be_filled_and_read(
+    steps: list[str],
+) -> None:
+    """Its rows were read as zeros: one file was written, another one was mapped."""
+    table, values = Table({"a": 1}, 12, 4), np.random.rand(12, 4).astype(np.float32)
+    rows = np.arange(12)
+    table.put(rows[:5], values[:5])
+    elsewhere(*steps)
+    assert table.missing(rows).tolist() == list(range(5, 12))
+    table.put(rows[5:], values[5:])
+    np.testing.assert_array_equal(table.get(rows), values)
+    assert len(Table({"a": 1}, 12, 4).missing(rows)) == 12
+
+
+def test_rows_without_features_are_never_given() -> None:
+    table = Table({"a": 1}, 12, 4)
+    with pytest.raises(BadOutput, match="2 rows without features"):
+        table.get(np.array([3, 7]))
+
+
+def test_what_another_process_filled_anew_is_found() -> None:
+    table = Table({"a": 1}, 12, 4)
+    elsewhere("clean")
+    other, values = Table({"a": 1}, 12, 4), np.random.rand(12, 4).astype(np.float32)
+    other.put(np.arange(12), values)
+    np.testing.assert_array_equal(table.get(np.arange(12)), values)
+
+
+def test_files_of_two_tables_are_never_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process makes the table anew while this one opens its files, one by one."""
+    filled()
+    opened, times = vectors._File.__init__, []
+
+    def opens(file: object, path: Path, *args: object) -> None:
+        opened(file, path, *args)  # type: ignore[arg-type]
+        times.append(path.name)
+        if len(times) == 1:
+            elsewhere("clean", "make")
+
+    monkeypatch.setattr(vectors._File, "__init__", opens)
+    table = Table({"a": 1}, 12, 4)
+    assert len(times) > 2, "opened again"
+    assert len(table.missing(np.arange(12))) == 12
+
+
+def test_a_file_that_cannot_be_opened_now_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many open files is no damage: others would be left with files that nobody fills."""
+    table, _ = filled()
+    before = (table.folder / "values.npy").stat().st_ino
+
+    def refused(*args: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(vectors._File, "__init__", refused)
+        with pytest.raises(BadOutput, match="Too many open files"):
+            Table({"a": 1}, 12, 4)
+    assert (table.folder / "values.npy").stat().st_ino == before
+    assert len(Table({"a": 1}, 12, 4).missing(np.arange(12))) == 0
