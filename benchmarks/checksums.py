@@ -61,7 +61,7 @@ def main() -> None:
             table.put(part, values[part])
         fresh = [Table({"n": 0}, *values.shape) for _ in range(5)]
         checked = median(lambda: fresh.pop().get(rows))
-        plain = median(lambda: np.array(table._values[rows]))
+        plain = median(lambda: np.array(table._values.array[rows]))
         show("60,000 features of width 768, first use", values.nbytes, checked, plain)
         tensors = {str(i): torch.rand(1000, 1000) for i in range(85)}  # a ViT-B/16
         data = save(tensors)

@@ -133,6 +133,18 @@ class StrategyFailed(ClgymError):
     problem = "the strategy failed"
 
 
+class OutOfMemory(StrategyFailed):
+    """The strategy needs more memory than the machine or the device has."""
+
+    problem = "too little memory"
+
+
+class OutOfTime(StrategyFailed):
+    """The strategy did not answer within the time limit."""
+
+    problem = "no answer in time"
+
+
 class WorkerDied(StrategyFailed):
     """The process of a strategy was killed; another attempt may succeed."""
 
@@ -140,9 +152,15 @@ class WorkerDied(StrategyFailed):
 
 
 class GymFailed(ClgymError):
-    """An exception in clgym's own code that no other class names; no strategy is to blame."""
+    """An exception in clgym's own code, or a fault of the machine; no strategy is to blame."""
 
     problem = "clgym itself failed"
+
+
+class JobLost(GymFailed):
+    """The process of a job ended before its result was known; another attempt may succeed."""
+
+    problem = "the process of a job was killed"
 
 
 class Withheld(ClgymError):

@@ -30,7 +30,7 @@ from clgym._moved import report_renamed
 from clgym.data.cache import cache_dir, filling_cache
 from clgym.data.npy import check_header, mapped
 from clgym.data.row_files import write_header
-from clgym.errors import BadAnswer, BadConfig, BadOutput
+from clgym.errors import BadAnswer, BadOutput
 from clgym.files import (
     canonical_json,
     clear_parts,
@@ -304,13 +304,13 @@ def make_room(size: int) -> None:
     """Delete the least recently used tables until ``size`` more bytes are within the limit.
 
     Raises:
-        BadConfig: The value of ``CLGYM_CACHE_GB`` is no number.
+        BadOutput: The value of ``CLGYM_CACHE_GB`` is no number.
     """
     given = os.environ.get("CLGYM_CACHE_GB", str(LIMIT_GB))
     try:
         limit = float(given) * 1e9
     except ValueError:
-        raise BadConfig(
+        raise BadOutput(
             expected="a number of gigabytes in CLGYM_CACHE_GB",
             found=repr(given),
             fix="Set it to a number such as 20",

@@ -5,12 +5,12 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from clgym import errors
 from clgym.engines.channel import Message
 from clgym.engines.spec import Done
-from clgym.errors import BadAnswer, ClgymError, GymFailed, StrategyFailed
+from clgym.errors import BadAnswer, ClgymError, GymFailed, OutOfMemory, StrategyFailed
 
 __all__ = [
     "Handler",
@@ -44,12 +44,12 @@ _OUT_OF_MEMORY = (
 class Handler(Protocol):
     """An instance of a target."""
 
-    unexpected: ClassVar[type[ClgymError]]
-    """Error for other exceptions than `ClgymError`: `StrategyFailed` where plugins run, `GymFailed`
-    elsewhere."""
-
     def handle(self, message: Message) -> Message:
         """Reply to a message."""
+        ...
+
+    def blamed(self, error: BaseException, message: Message) -> type[ClgymError]:
+        """Class of the error that stands for another exception, which a message caused."""
         ...
 
 
@@ -85,21 +85,23 @@ def answer(handler: Handler, message: Message) -> Message:
     except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}"
-        ours = handler.unexpected is GymFailed
+        kind = handler.blamed(error, message)
+        who = "clgym" if kind is GymFailed else "the strategy"
         return {
             "error": {
-                "type": handler.unexpected.__name__,
-                "expected": f"{'clgym' if ours else 'the strategy'} to handle {message['do']!r}",
+                "type": kind.__name__,
+                "expected": f"{who} to handle {message['do']!r}",
                 "found": f"{type(error).__name__}: {error} ({where})",
-                "fix": _REPEAT if ours else _fix_of(error),
+                "fix": _fix_of(kind, error),
                 "traceback": traceback.format_exc(),
             }
         }
 
 
-def _fix_of(error: BaseException) -> str:
-    # By name: this side may have no torch. It is no MemoryError but a RuntimeError.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+def _fix_of(kind: type[ClgymError], error: BaseException) -> str:
+    if kind is GymFailed:
+        return _REPEAT
+    if kind is OutOfMemory:
         return _OUT_OF_MEMORY
     return _REFUSED if isinstance(error, PermissionError) else _RAISED
 

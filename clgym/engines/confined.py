@@ -15,5 +15,5 @@ __all__: list[str] = []
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the gym handles Ctrl-C and ends the worker
-    with contextlib.suppress(EOFError, OSError):
+    with contextlib.suppress(EOFError, ConnectionError):
         serve(Connection(int(sys.argv[1])), sys.argv[2], sys.argv[3])

@@ -81,18 +81,22 @@ class _Server:
         """Carry out a request of the gym; return False if it has closed the connection."""
         data, descriptors, _, _ = socket.recv_fds(self._control, 1, 3)
         if data == FORK:
-            self._fork(descriptors)
+            try:
+                self._fork(*descriptors)
+            except (OSError, TypeError):  # of a system without room for processes or descriptors
+                traceback.print_exc()  # the gym notices that the worker's socket is closed
+                for descriptor in descriptors:
+                    os.close(descriptor)
         elif data:
             with contextlib.suppress(Exception):  # workers will report what is wrong with it
                 prepare(self._target, data[0])
         return bool(data)
 
-    def _fork(self, descriptors: list[int]) -> None:
+    def _fork(self, talk: int, status: int, output: int) -> None:
         gc.freeze()  # otherwise the worker's first garbage collection copies all loaded pages
         pid = os.fork()
         if pid == 0:
-            self._become_worker(*descriptors)
-        talk, status, output = descriptors
+            self._become_worker(talk, status, output)
         os.close(talk)
         os.close(output)
         self._living[pid] = socket.socket(fileno=status)

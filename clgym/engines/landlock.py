@@ -82,7 +82,7 @@ def enforce(rules: Rules) -> list[str]:
 def _allow(ruleset: int, path: Path, allowed: int) -> None:
     try:
         found = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     try:
         if not path.is_dir():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from clgym.engines.inline import InlinePool
 from clgym.engines.process_pool import ProcessPool
 from clgym.engines.spec import Done, Message, OnEvent, PoolSpec, WorkerPool
-from clgym.errors import MissingExtra, WorkerDied
+from clgym.errors import JobLost, MissingExtra, WorkerDied
 
 __all__ = ["Done", "WorkerPool", "PoolSpec", "gather", "open_pool"]
 
@@ -56,7 +56,7 @@ def gather(pool: WorkerPool, jobs: Sequence[tuple[str, Message]]) -> dict[str, M
             key = waiting.pop(0)
             pool.submit(key, messages[key])
         for done in pool.wait(1.0):
-            if isinstance(done.error, WorkerDied) and done.key not in died:
+            if isinstance(done.error, (WorkerDied, JobLost)) and done.key not in died:
                 died.add(done.key)
                 waiting.append(done.key)
                 continue

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from clgym.engines.channel import Message, OnEvent
 from clgym.engines.sandbox import Confinement
 from clgym.engines.scratch import Scratch
 from clgym.engines.wire import FORK, receive, send
-from clgym.errors import BadAnswer, StrategyFailed, WorkerDied
+from clgym.errors import BadAnswer, GymFailed, OutOfTime, WorkerDied
 
 __all__ = ["ProcessChannel", "Worker"]
 
@@ -123,15 +123,15 @@ class Worker:
 
         Raises:
             Incompatible: The system lacks the requested sandbox.
-            WorkerDied: The process ended before it could begin.
+            GymFailed: The process ended before it could begin, so before it loaded any plugin.
         """
         self._server, self._asked = _server_of(target), 0
         self._server.prepare(libraries)
-        self.connection, self.status = self._server.fork()
         self._scratch = None
         if confinement is not None:
             self._scratch = Scratch()
             confinement = confinement.with_scratch(self._scratch.folder)
+        self.connection, self.status = self._server.fork()
         setup: Message = {  # see `clgym.engines.worker.Setup`
             "environment": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ},
             "folder": str(Path.cwd()),
@@ -144,7 +144,11 @@ class Worker:
         try:
             settled = receive(self.connection, self.wait)
         except (EOFError, OSError) as error:
-            raise self.death() from error
+            raise GymFailed(
+                expected="a process for the learner or the job",
+                found=self.death().found,
+                fix="Repeat the command; messages of the process are above",
+            ) from error
         if "error" in settled:
             self.stop()
             raise_error(settled, sys.stderr.write)
@@ -263,21 +267,36 @@ class ProcessChannel:
         """See `Channel.ask`."""
         self._spoiled = True  # busy until the reply is here, even after an interruption
         deadline = None if self._seconds is None else time.monotonic() + self._seconds
-        try:
+        with self._named(message):
             self._worker.ask(message)
-            while (event := event_in(reply := self._worker.receive(deadline))) is not None:
-                on_event(event)
+        while (event := event_in(reply := self._next(message, deadline))) is not None:
+            on_event(event)
+        self._spoiled = False
+        raise_error(reply, sys.stderr.write)
+        return reply
+
+    def _next(self, message: Message, deadline: float | None) -> Message:
+        """The next event, or the reply."""
+        with self._named(message):
+            return self._worker.receive(deadline)
+
+    @contextlib.contextmanager
+    def _named(self, message: Message) -> Iterator[None]:
+        """Name what ends a conversation.
+
+        Only the conversation itself belongs inside: an error of the gym's own work on an event is
+        no death of the learner.
+        """
+        try:
+            yield
         except TimeoutError:
-            raise StrategyFailed(
-                expected=f"an answer to {message['do']!r} within {self._seconds:g} s",
+            raise OutOfTime(
+                expected=f"an answer to {message['do']!r} within {self._seconds} s",
                 found="none",
                 fix="Give --timeout more minutes, or find the point at which the strategy hangs",
             ) from None
         except (EOFError, OSError) as error:
             raise self._worker.death() from error
-        self._spoiled = False
-        raise_error(reply, sys.stderr.write)
-        return reply
 
     def prepare(self, libraries: Iterable[int]) -> None:
         """See `Channel.prepare`."""

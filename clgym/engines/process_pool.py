@@ -10,7 +10,7 @@ from multiprocessing.connection import wait
 from clgym.engines.answer import done, event_in
 from clgym.engines.process import Worker
 from clgym.engines.spec import Done, Message, OnEvent, PoolSpec
-from clgym.errors import WorkerDied
+from clgym.errors import JobLost
 
 __all__ = ["ProcessPool"]
 
@@ -69,10 +69,12 @@ class ProcessPool:
         return self._ended(slot, done(slot.job, reply))
 
     @staticmethod
-    def _death(slot: _Slot) -> WorkerDied:
+    def _death(slot: _Slot) -> JobLost:
         assert slot.worker is not None
-        error, slot.worker = slot.worker.death(), None
-        return error
+        death, slot.worker = slot.worker.death(), None
+        return JobLost(
+            expected="the job's process to run until the end", found=death.found, fix=death.fix
+        )
 
     @staticmethod
     def _ended(slot: _Slot, done: Done) -> Done:

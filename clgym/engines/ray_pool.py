@@ -12,7 +12,7 @@ import ray.exceptions  # pyright: ignore[reportMissingImports]
 
 from clgym.engines.answer import answer, done, make_target
 from clgym.engines.spec import Done, Message, PoolSpec
-from clgym.errors import WorkerDied
+from clgym.errors import JobLost
 
 __all__ = ["RayPool"]
 
@@ -68,7 +68,7 @@ class RayPool:
         try:
             reply: Any = ray.get(job)
         except ray.exceptions.RayError as error:
-            death = WorkerDied(
+            death = JobLost(
                 expected="ray's worker to run until the end of the job",
                 found=type(error).__name__,
                 fix="See ray's logs on the node",

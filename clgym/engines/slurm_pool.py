@@ -7,7 +7,7 @@ import submitit  # pyright: ignore[reportMissingImports]
 
 from clgym.engines.answer import answer, done, make_target
 from clgym.engines.spec import Done, Message, PoolSpec
-from clgym.errors import WorkerDied
+from clgym.errors import JobLost
 
 __all__ = ["SlurmPool"]
 
@@ -67,7 +67,7 @@ class SlurmPool:
         try:
             reply = job.result()
         except Exception as error:  # submitit raises various exceptions, for lost or killed jobs
-            death = WorkerDied(
+            death = JobLost(
                 expected="the job to run until its end",
                 found=f"{type(error).__name__} of job {job.job_id}",
                 fix="Read the job's log",

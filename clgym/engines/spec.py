@@ -23,8 +23,7 @@ class Done:
     key: str
     reply: Message | None
     error: ClgymError | None
-    """A `clgym.errors.WorkerDied` if the process was killed, so that the job's outcome is
-    unknown."""
+    """A `clgym.errors.JobLost` if the job's process was killed, so that its outcome is unknown."""
 
 
 class WorkerPool(Protocol):

@@ -11,7 +11,7 @@ from clgym.engines.answer import answer, as_data, make_target
 from clgym.engines.channel import INSIDE, Message
 from clgym.engines.sandbox import Confinement, confine
 from clgym.engines.wire import receive, send
-from clgym.errors import BadAnswer, ClgymError
+from clgym.errors import BadAnswer, ClgymError, GymFailed
 
 __all__ = ["Setup", "serve", "work"]
 
@@ -22,9 +22,6 @@ def work(descriptor: int, target: str) -> None:
     Args:
         descriptor: File descriptor of the socket to the gym.
         target: ``module:Class`` that handles messages.
-
-    Raises:
-        OSError: The worker cannot enter its folder or the sandbox.
     """
     # Ctrl-C is handled by the gym, which ends the worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -56,12 +53,22 @@ def _settle(connection: Connection, target: str) -> str | None:
     os.environ.clear()
     os.environ.update(setup["environment"])
     os.environ[INSIDE] = target
-    os.chdir(setup["folder"])
     try:
+        os.chdir(setup["folder"])
         return _confine(setup["confinement"], _again(connection.fileno(), target))
     except ClgymError as error:
         send(connection, as_data(error))
-        return None
+    except OSError as error:
+        send(connection, as_data(_unable(error)))
+    return None
+
+
+def _unable(error: OSError) -> GymFailed:
+    return GymFailed(
+        expected="a worker in its folder and its sandbox, before it loads any plugin",
+        found=f"{error.strerror} at {error.filename}" if error.filename else str(error),
+        fix="Repeat the command, which continues where it stopped",
+    )
 
 
 def _again(descriptor: int, target: str) -> list[str]:

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clgym.errors import BadAnswer, OutOfReach, StrategyFailed, WorkerDied
+from clgym.errors import (
+    BadAnswer,
+    OutOfMemory,
+    OutOfReach,
+    OutOfTime,
+    StrategyFailed,
+    WorkerDied,
+)
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.withheld_order import permutation
 from clgym.results.conduct import Cause
@@ -87,7 +94,10 @@ def compared(first: np.ndarray, ask: Callable[[], np.ndarray], device: str) -> R
         device: Device of the learner.
 
     Raises:
-        WorkerDied: The learner's process died.
+        WorkerDied: The learner's process died; it could predict these images before, so it was
+            killed.
+        OutOfMemory: There is too little memory, which says nothing about the predictions either.
+        OutOfTime: The learner did not answer in time.
     """
     count = len(first)
     try:
@@ -96,9 +106,8 @@ def compared(first: np.ndarray, ask: Callable[[], np.ndarray], device: str) -> R
         if not differing:
             return Repetition(count, 0, None)
         same = not _differing(second, ask(), device)
-    except WorkerDied:
+    except (WorkerDied, OutOfMemory, OutOfTime):
         raise
-    # it could predict these images before, so its process was killed
     except (StrategyFailed, BadAnswer):
         return Repetition(count, count, "earlier predictions")
     return Repetition(count, differing, "the batch" if same else "earlier predictions")

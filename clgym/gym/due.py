@@ -6,6 +6,7 @@ their features, to files of their own. They are emptied and deleted once it is l
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from clgym.data.digests import rows_a_chunk
 from clgym.data.npy import RowReader
 from clgym.data.row_files import write_header
 from clgym.data.store import Split
-from clgym.errors import BadAnswer
+from clgym.errors import BadAnswer, BadOutput
 from clgym.files import writing
 from clgym.gym.feature_files import FeatureFiles
 from clgym.gym.folder import DUE
@@ -25,6 +26,9 @@ from clgym.gym.plan import ResolvedRun
 from clgym.messages import DueFiles, RowGroup
 
 __all__ = ["Due"]
+
+_CHANGED = (errno.EISDIR, errno.EPERM, errno.EACCES, errno.ENOTDIR)
+"""Errors that show that files were replaced or their permissions changed."""
 
 
 class Due:
@@ -76,7 +80,8 @@ class Due:
         have changed its permissions.
 
         Raises:
-            BadAnswer: A file cannot be emptied or deleted.
+            BadAnswer: The files were changed, so that they cannot be emptied or deleted.
+            BadOutput: The operating system refused.
         """
         try:
             for file in self._files:
@@ -84,7 +89,8 @@ class Due:
             for path in [*self._folder.iterdir()] if self._folder.is_dir() else []:
                 path.unlink()
         except OSError as error:
-            raise BadAnswer(
+            kind = BadAnswer if error.errno in _CHANGED else BadOutput
+            raise kind(
                 expected="the images of an experience to be deleted once it is learned",
                 found=f"{error.strerror} in {self._folder}",
                 fix="A plugin must not change these files; delete the folder and repeat the run",

@@ -26,7 +26,7 @@ from clgym.data.sources import Source
 from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
 from clgym.engines.channel import Message
-from clgym.errors import GymFailed
+from clgym.errors import ClgymError, GymFailed
 from clgym.files import (
     canonical_json,
     clear_parts,
@@ -70,8 +70,6 @@ class _Job(TypedDict):
 class Corruptor:
     """The target of a worker that corrupts images."""
 
-    unexpected = GymFailed
-
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """Ignore ``emit``, since there is no progress to report."""
 
@@ -88,6 +86,10 @@ class Corruptor:
             job["hsv"],
         )
         return {"images": made}
+
+    def blamed(self, error: BaseException, message: Message) -> type[ClgymError]:
+        """See `clgym.engines.answer.Handler`: no strategy runs here."""
+        return GymFailed
 
 
 class StreamImages:

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-from clgym.files import writing
+from clgym.errors import BadOutput
+from clgym.files import part_name, writing
 
 __all__ = ["order_key", "permutation", "state_folder"]
 
@@ -46,10 +47,12 @@ def _secret() -> bytes:
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not file.is_file():
-            part = file.with_name(f".secret.{os.getpid()}.part")
+            part = file.with_name(part_name(file.name))
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as opened:
                 opened.write(secrets.token_bytes(_BYTES))
+                opened.flush()
+                os.fsync(descriptor)
             try:
                 # if several first runs start at once, one wins, and all use its secret
                 os.link(part, file)
@@ -57,7 +60,14 @@ def _secret() -> bytes:
                 pass
             finally:
                 part.unlink()
-        return file.read_bytes()
+        secret = file.read_bytes()
+    if len(secret) != _BYTES:
+        raise BadOutput(
+            expected=f"a secret of {_BYTES} bytes in {file}",
+            found=f"{len(secret)} bytes",
+            fix="Delete the file; runs that are not finished then begin anew",
+        )
+    return secret
 
 
 def state_folder() -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from clgym import registry
-from clgym.errors import BadConfig
+from clgym.errors import Incompatible
 from clgym.learner.assembly import (
     config_fields,
     known_failures,
@@ -45,7 +45,7 @@ def describe_needs(request: DescribeNeeds) -> NeedsDescribed:
     """Needs of a strategy, and the identity of its backbone's weights.
 
     Raises:
-        BadConfig: The requested device cannot be used.
+        Incompatible: The requested device cannot be used.
     """
     usable_device(request.device)
     strategy = make_strategy(request.strategy, request.config, request.plugins)
@@ -81,14 +81,14 @@ def usable_device(name: str) -> torch.device:
     """The torch device of a name.
 
     Raises:
-        BadConfig: torch cannot use the device here.
+        Incompatible: torch cannot use the device here.
     """
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
         return device
     except (RuntimeError, AssertionError) as error:
-        raise BadConfig(
+        raise Incompatible(
             expected="a device that torch can use here",
             found=f"{name!r} ({str(error).partition('. ')[0]})",
             fix="Give --device cpu, or one that `torch.cuda.is_available()` knows",

@@ -18,10 +18,11 @@ import torch
 from clgym import registry
 from clgym.data.generators import seed_generators
 from clgym.engines.channel import Message
-from clgym.errors import StrategyFailed
+from clgym.errors import ClgymError, GymFailed
 from clgym.learner.adaptation import build_resources, fill_classifiers, to_float
 from clgym.learner.answering import Answers
 from clgym.learner.assembly import make_strategy, plugin_entry
+from clgym.learner.blame import blamed
 from clgym.learner.describing import (
     describe_needs,
     describe_options,
@@ -89,8 +90,6 @@ __all__ = ["Learner"]
 class Learner:
     """Handles the gym's messages; ``handle`` is its one entry point."""
 
-    unexpected = StrategyFailed
-
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
         self._send, self._processor = emit, ProcessorTime()
@@ -129,6 +128,13 @@ class Learner:
         """
         with self._processor.running():
             return to_tree(self._dispatch(parse_request(message)))
+
+    def blamed(self, error: BaseException, message: Message) -> type[ClgymError]:
+        """See `clgym.engines.answer.Handler`: no plugin is loaded to fill the cache."""
+        if str(message["do"]).startswith("fill"):
+            return GymFailed
+        entry = vars(self).get("_plugin")
+        return blamed(error, entry and entry.path)
 
     @property
     def strategy(self) -> Strategy:

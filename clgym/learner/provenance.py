@@ -25,7 +25,15 @@ from clgym.registry import PluginEntry, from_source
 from clgym.registry.from_source import library_roots
 from clgym.registry.surroundings import is_visible
 
-__all__ = ["all_reads", "clean_surroundings", "files_of", "files_read", "watch_files"]
+__all__ = [
+    "all_reads",
+    "clean_surroundings",
+    "files_of",
+    "files_read",
+    "is_library",
+    "is_ours",
+    "watch_files",
+]
 
 _PLUGINS = ("strategies", "scenarios")
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/")
@@ -124,13 +132,13 @@ def _readers() -> tuple[frozenset[str], bool]:
     importing = False
     while frame is not None:
         code = frame.f_code
-        if not _is_import_machinery(code.co_filename) and not _is_library(code.co_filename):
+        if not _is_import_machinery(code.co_filename) and not is_library(code.co_filename):
             files.append(code.co_filename)
             importing = importing or code is registry.load_module.__code__
         frame = frame.f_back
-    if not files or _is_ours(files[0]):
+    if not files or is_ours(files[0]):
         return frozenset(), importing
-    return frozenset(_absolute(name) for name in files if not _is_ours(name)), importing
+    return frozenset(_absolute(name) for name in files if not is_ours(name)), importing
 
 
 def _is_import_machinery(name: str) -> bool:
@@ -152,14 +160,14 @@ def _code_roots() -> tuple[str, ...]:
 
 
 @functools.cache
-def _is_library(name: str) -> bool:
+def is_library(name: str) -> bool:
     """Whether code belongs to Python or to an installed package other than clgym."""
     name = _absolute(name) if ".." in name else name
     return name.startswith(library_roots()) and not name.startswith(f"{PACKAGE}{os.sep}")
 
 
 @functools.cache
-def _is_ours(name: str) -> bool:
+def is_ours(name: str) -> bool:
     """Whether code belongs to clgym, without its strategies and scenarios."""
     inside = name.startswith(f"{PACKAGE}{os.sep}")
     return inside and Path(name).relative_to(PACKAGE).parts[0] not in _PLUGINS
@@ -171,8 +179,8 @@ def _is_installed(name: str) -> bool:
     Bytecode counts only as clgym's own: what a plugin runs is compiled from its source.
     """
     if name.endswith(".pyc"):
-        return _is_library(name) or _is_ours(name)
-    return _is_library(name) or (name.endswith(".py") and name.startswith(_code_roots()))
+        return is_library(name) or is_ours(name)
+    return is_library(name) or (name.endswith(".py") and name.startswith(_code_roots()))
 
 
 def _sha256(name: str) -> str:
@@ -245,7 +253,7 @@ def _of_distribution(entry: PluginEntry) -> dict[str, str]:
 
 def _distributed(entry: PluginEntry) -> Iterator[tuple[str, Path, str]]:
     """All modules of a plugin's distribution, if it has one: name, path, SHA-256."""
-    if not _is_library(str(entry.path)):
+    if not is_library(str(entry.path)):
         return
     try:
         files = importlib.metadata.distribution(entry.origin).files or []

@@ -183,7 +183,7 @@ def _facts_beside(path: Path) -> dict[str, object]:
         return {}
     try:
         held = json.loads(path.with_name("config.json").read_text())
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return {}
     return _parsed(held) if isinstance(held, dict) else {}
 

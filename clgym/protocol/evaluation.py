@@ -12,7 +12,7 @@ from typing import cast
 from clgym import registry
 from clgym.engines.channel import Message
 from clgym.engines.pool import PoolSpec, WorkerPool, gather, open_pool
-from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
+from clgym.errors import ClgymError, JobLost, Tampered, WorkerDied, WrongPhase
 from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.description import describe_strategy
 from clgym.gym.plan import method_hash
@@ -275,7 +275,7 @@ class _Evaluating:
             for done in pool.wait(1.0):
                 seed = int(done.key)
                 running.discard(seed)
-                if isinstance(done.error, WorkerDied) and not deaths.get(done.key):
+                if isinstance(done.error, (WorkerDied, JobLost)) and not deaths.get(done.key):
                     deaths[done.key] = 1
                     continue
                 if done.error is not None and not isinstance(done.error, FAILURES):

@@ -14,7 +14,7 @@ from clgym._moved import report_renamed
 from clgym.data import withheld
 from clgym.data.sources import load_source
 from clgym.engines.channel import Message
-from clgym.errors import BadPlan, GymFailed
+from clgym.errors import BadPlan, ClgymError, GymFailed
 from clgym.files import canonical_json, locked, sha256
 from clgym.gym.request import Request, make_stream
 from clgym.gym.run import run
@@ -57,8 +57,6 @@ class RunSummary(TypedDict):
 class Jobs:
     """Handles a pool's messages."""
 
-    unexpected = GymFailed  # strategies run in processes of their own, or name their failures
-
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` passes progress on."""
         self._emit = emit
@@ -68,6 +66,10 @@ class Jobs:
         actions: dict[str, Callable[[Any], Mapping[str, Any]]]
         actions = {"survey": _survey, "fingerprint": _fingerprint, "run": self._run}
         return dict(actions[str(message["do"])](message))
+
+    def blamed(self, error: BaseException, message: Message) -> type[ClgymError]:
+        """See `clgym.engines.answer.Handler`: strategies name their failures themselves."""
+        return GymFailed
 
     def _run(self, message: Mapping[str, Any]) -> RunSummary:
         """Carry out one run; its record stays in the folder, and the reply is a summary."""

@@ -23,6 +23,8 @@ __all__ = ["Relatives", "evaluates", "register_opening", "register_study", "rela
 
 REGISTRY = "studies.jsonl"
 """Ledger in the state folder with one line per study and one per evaluation."""
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""Errors on ledgers that do not exist, or are somebody else's."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,9 @@ def _beside(out: Path) -> Iterator[tuple[str, _Known]]:
     """Studies in the folders beside one, this one left out.
 
     A study without a finished run is left out, since it has revealed nothing.
+
+    Raises:
+        Tampered: A ledger cannot be read at the moment.
     """
     for path in sorted(out.parent.glob(f"*/{NAME}")):
         if path.parent == out:
@@ -115,7 +120,9 @@ def _beside(out: Path) -> Iterator[tuple[str, _Known]]:
         try:
             entries = read_ledger(path)
             plan = StudyPlan.model_validate(entries[0].body["plan"])
-        except (Tampered, ValidationError, LookupError):
+        except (Tampered, ValidationError, LookupError) as error:
+            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, _ABSENT):
+                raise  # a study that cannot be read now is no reason to count one less
             continue  # `clgym verify` of that folder reports it
         if any(entry.kind in ("run", "sealed") for entry in entries):
             openings = {entry.hash for entry in entries if entry.kind == "opened"}

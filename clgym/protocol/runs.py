@@ -17,6 +17,7 @@ from clgym.errors import (
     BadAnswer,
     BadConfig,
     BadPlan,
+    JobLost,
     OutOfReach,
     StrategyFailed,
     Tampered,
@@ -232,7 +233,7 @@ class Runs:
             ClgymError: An error that occurs for all hyper-parameters.
         """
         key, error = spec.key, done.error
-        if isinstance(error, WorkerDied):
+        if isinstance(error, (WorkerDied, JobLost)):
             self._deaths[key] = self._deaths.get(key, 0) + 1
             if self._deaths[key] < _DEATHS:
                 self.ledger.append("retry", key=key, reason=error.found)

@@ -12,7 +12,7 @@ import pytest
 
 from clgym.data import vectors
 from clgym.data.vectors import Table
-from clgym.errors import BadConfig, BadOutput
+from clgym.errors import BadOutput
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def test_the_least_recently_used_table_makes_room(monkeypatch: pytest.MonkeyPatc
     Table({"n": 9}, 1000, 250)
     assert [entry.facts["n"] for entry in vectors.entries()] == [1, 2, 3, 9]
     monkeypatch.setenv("CLGYM_CACHE_GB", "much")
-    with pytest.raises(BadConfig):
+    with pytest.raises(BadOutput, match="CLGYM_CACHE_GB"):
         Table({"n": 10}, 10, 2)
 
 

@@ -1,18 +1,20 @@
 """Targets for the tests of engines; found by workers through PYTHONPATH."""
 
+import errno
 import os
 import signal
 import time
 from pathlib import Path
 
-from clgym.errors import BadConfig, GymFailed, StrategyFailed
+from clgym.errors import BadConfig, GymFailed
 
 
 class Echo:
-    unexpected = GymFailed
-
     def __init__(self, emit):
         self._emit, self._count = emit, 0
+
+    def blamed(self, error, message):
+        return GymFailed
 
     def handle(self, message):
         self._count += 1
@@ -40,8 +42,6 @@ class Echo:
 class Odd:
     """Replies with what the channel cannot hold."""
 
-    unexpected = StrategyFailed
-
     def __init__(self, emit):
         pass
 
@@ -50,3 +50,19 @@ class Odd:
         circle.append(circle)
         deep = {"set": [0, {"value": {1}}], "circle": circle, "plain": [1]}
         return {"deep": deep[message["do"]]}
+
+
+class Crowded(Echo):
+    """Its server cannot start the first worker."""
+
+    @classmethod
+    def warm_up(cls):
+        fork, left = os.fork, [1]
+
+        def crowded():
+            if left:
+                left.pop()
+                raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+            return fork()
+
+        os.fork = crowded

@@ -206,10 +206,10 @@ def test_a_distribution_is_hashed_as_a_whole(
     (info / "RECORD").write_text("".join(f"{name},,\n" for name in listed))
     monkeypatch.syspath_prepend(str(root))
     monkeypatch.setattr(provenance, "library_roots", lambda: (f"{root}{os.sep}",))
-    provenance._is_library.cache_clear()
+    provenance.is_library.cache_clear()
     entry = PluginEntry(
         "method", "strategies", "theirs", root / "theirs/method.py", "theirs.method"
     )
     wanted = {f"theirs: {name}": sha256((root / name).read_bytes()) for name in listed}
     assert provenance.files_of(entry) == wanted
-    provenance._is_library.cache_clear()
+    provenance.is_library.cache_clear()
