@@ -94,7 +94,7 @@ def test_an_option_opens_no_file_with_images_or_answers(
     }[place]
     if not named.exists():
         named.parent.mkdir(parents=True, exist_ok=True)
-        np.save(named.open("wb"), np.arange(3))
+        named.write_bytes(bytes(32))
     plugin = copy_plugin("opens_a_file", tmp_path, PATH=named)
     request = Request("in-two-phases", "split-digits", plugins=(Path(f"{plugin}:InTwoPhases"),))
     run(replace(request, threads=1, out=tmp_path / "out", strategy_config={"file": str(named)}))

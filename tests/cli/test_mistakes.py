@@ -59,7 +59,7 @@ def tree(folder: Path) -> set[Path]:
             ["the name of one of the scenarios", "'digits-c', 'task-digits' or"],
         ),
         ((*NMC, "--threads", "-1"), "BadConfig", ["thread"]),
-        ((*NMC, "--device", "cuda:77"), "BadConfig", ["cuda:77"]),
+        ((*NMC, "--device", "cuda:77"), "Incompatible", ["cuda:77"]),
         ((*NMC, "--increments", "3"), "BadStream", ["10 classes", "3+3+3+1"]),
         ((*NMC, "--increments", "5", "4"), "BadStream", ["10 classes", "5+4"]),
         ((*NMC, "--increments", "5,x"), "BadConfig", ["5,x"]),

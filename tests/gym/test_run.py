@@ -149,7 +149,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
             "at least 1",
         ),
         (Request("nmc", "split-digits", strategy_config={"batch": 8}), UnknownName, "batch_size"),
-        (Request("nmc", "split-digits", device="tpu9"), BadConfig, "device"),
+        (Request("nmc", "split-digits", device="tpu9"), Incompatible, "device"),
         (Request("nmc", "split-digits", threads=-1), BadConfig, "thread"),
         (Request("nmc", "split-digits", threads=0), BadConfig, "thread"),
         (Request("nmc", "split-digits", order_seed=-1), BadStream, "order seed"),
