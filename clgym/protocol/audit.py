@@ -7,7 +7,15 @@ from clgym.errors import ClgymError
 
 __all__ = ["MALFORMED", "Audit"]
 
-MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError)
+MALFORMED = (
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+    OSError,
+)
 """Exceptions raised when a schema-valid file is inconsistent; reported as audit problems."""
 
 

@@ -1,6 +1,5 @@
 """The choice of hyper-parameters: the data that each mode may use, and its rule."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from clgym.protocol.samplers import proposals
 from clgym.protocol.space import Space
 from clgym.protocol.trials import carried_by_rungs, trial_of
 
-__all__ = ["MODES", "check_start", "choose", "part_of"]
+__all__ = ["MODES", "check_start", "choose"]
 
 MODES = {
     "transfer": "the whole stream of the tuning source, as in the paper",
@@ -68,18 +67,6 @@ def choose(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list
         trials += own
         chosen.append(_best(own, seed))
     return trials, chosen
-
-
-def part_of(plan: StudyPlan, key: str) -> tuple[int, int] | None:
-    """Experiences of a tuning run; None for the whole stream.
-
-    Args:
-        plan: Plan of the study.
-        key: Key of the run (`clgym.protocol.runs.TrialRun.key`).
-    """
-    if found := re.match(r"runs/experience-(\d+)/", key):
-        return (0, int(found[1]) + 1)
-    return (0, plan.k) if plan.mode in ("first_task", "first_k") else None
 
 
 def _search(

@@ -4,9 +4,10 @@ Stored values are compared with expected ones: hashes and links first, then ever
 computed again. A file is not trusted just because it validates.
 """
 
+import functools
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,15 +15,14 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from clgym._moved import report_renamed
-from clgym.engines.pool import PoolSpec, WorkerPool
-from clgym.errors import BadPlan, BadRecord, Tampered
+from clgym.engines.pool import PoolSpec
+from clgym.errors import BadPlan, BadRecord
 from clgym.files import canonical_json, sha256
 from clgym.protocol.audit import Audit
 from clgym.protocol.jobs import run_summary
-from clgym.protocol.ledger import NAME, EntryBody, Ledger, LedgerEntry, read_ledger
-from clgym.protocol.modes import choose, part_of
+from clgym.protocol.ledger import NAME, LedgerEntry, read_ledger
 from clgym.protocol.outcome import evaluation_files
-from clgym.protocol.plan import Body, Certificate, Pruner, RunScore, StudyPlan, evaluation_seeds
+from clgym.protocol.plan import Certificate, Pruner, StudyPlan, evaluation_seeds
 from clgym.protocol.record_audit import (
     ExpectedRecord,
     against_plan,
@@ -31,9 +31,9 @@ from clgym.protocol.record_audit import (
     record_problems,
 )
 from clgym.protocol.repeat import look_again, repeat
-from clgym.protocol.runs import RETRY_FAILED, ExecutionOptions, Runs, TrialRun, pruned_body
-from clgym.protocol.space import Space
-from clgym.protocol.study import CERTIFICATE, body_of
+from clgym.protocol.replay import Replay
+from clgym.protocol.runs import RETRY_FAILED, ExecutionOptions
+from clgym.protocol.study import CERTIFICATE
 from clgym.protocol.verify_evaluation import EvaluationAudit
 from clgym.results.layout import RECORD, is_run, run_folders
 from clgym.results.stored import open_run
@@ -128,31 +128,6 @@ def _json(model: BaseModel) -> Any:
     return model.model_dump(mode="json")
 
 
-class _Replay(Runs):
-    """Runs that are all in the ledger, so that nothing is carried out or written."""
-
-    def __init__(self, plan: StudyPlan, folder: Path) -> None:
-        super().__init__(plan, ExecutionOptions(folder), Ledger(folder), lambda event: None)
-        self.required: set[str] = set()
-        self.stopped: list[EntryBody] = []
-
-    def carry_out(
-        self, specs: Sequence[TrialRun], enough: Callable[[TrialRun], bool] = lambda spec: False
-    ) -> list[RunScore | None]:
-        self.required |= {spec.key for spec in specs}
-        return super().carry_out(specs, enough)
-
-    def prune(self, spec: TrialRun, after: int, score: float) -> None:
-        self.stopped.append(pruned_body(spec, after, score))
-
-    def _open(self) -> WorkerPool:
-        raise Tampered(
-            expected="every run of the study in the ledger",
-            found="one that is missing",
-            fix="Run the study again, since it can no longer be trusted",
-        )
-
-
 class _Study:
     """A study's folder under audit."""
 
@@ -173,6 +148,7 @@ class _Study:
         if self._plan is None:
             return
         check("order of the ledger", self._grammar)
+        check("trials", lambda: self._replay.trial_problems())
         sealed = any(entry.kind == "sealed" for entry in self._entries)
         if sealed or (self._folder / CERTIFICATE).exists():
             check(CERTIFICATE, self._certificate_problems)
@@ -194,6 +170,11 @@ class _Study:
             said = self._entries[0].body["survey"]
             look = partial(look_again, self._plan, said, where.data_root, self._audit.notes)
             check("both sides looked at again", look)
+
+    @functools.cached_property
+    def _replay(self) -> Replay:
+        assert self._plan is not None
+        return Replay(self._plan, self._folder)
 
     def _of(self, kind: str) -> list[LedgerEntry]:
         return [entry for entry in self._entries if entry.kind == kind]
@@ -295,11 +276,11 @@ class _Study:
         certificate = parsed(Certificate, data)
         if certificate.body.digest != certificate.hash:
             yield "body does not hash to `hash`"
-        expected, runs = self._expected()
-        yield from self._replay_problems(runs)
+        expected = _json(self._replay.body())
+        yield from self._replay.pruning_problems()
         yield from (
             f"body.{place} does not follow from the ledger"
-            for place in differences(_json(expected), _json(certificate.body))
+            for place in differences(expected, _json(certificate.body))
         )
         if seals and certificate.hash != seals[-1].body["hash"]:
             yield "`hash` is not the one in the ledger's seal"
@@ -308,20 +289,6 @@ class _Study:
 
     def _has(self, name: str) -> bool:
         return (self._folder / name).is_file()
-
-    def _expected(self) -> tuple[Body, _Replay]:
-        """Body computed from the plan and the ledger, with all draws and choices repeated."""
-        assert self._plan is not None
-        runs = _Replay(self._plan, self._folder)
-        trials, chosen = choose(self._plan, Space.of(self._plan.space), runs)
-        return body_of(self._plan, trials, chosen, runs), runs
-
-    def _replay_problems(self, runs: _Replay) -> Iterator[str]:
-        """What the ledger must not say, given what was decided again from its runs."""
-        for key in sorted({e.body["key"] for e in self._of("run")} - runs.required):
-            yield f"the ledger has the run {key}, which no trial of the plan requires"
-        if [entry.body for entry in self._of("pruned")] != runs.stopped:
-            yield "the trials that the ledger says were pruned are not those that the rule stops"
 
     def _trial(self, entry: LedgerEntry, folder: Path) -> Iterator[str]:
         """Compare a trial's record with the ledger and the plan."""
@@ -334,13 +301,14 @@ class _Study:
         for name, value in run_summary(run).items():
             if json.loads(canonical_json(value)) != entry.body.get(name):
                 yield f"{name} is not what the ledger says"
-        started = {e.body["key"]: e.body["config"] for e in self._of("trial")}
-        trial = str(entry.body["key"]).rpartition("/")[0]
+        spec = self._replay.required.get(entry.body["key"])
+        if spec is None:
+            return  # the check of the trials names it
         wanted = ExpectedRecord(
-            strategy={**self._plan.base, **started.get(trial, {})},
+            strategy={**self._plan.base, **spec.config},
             scenario=self._plan.options(evaluating=False),
-            seed=int(entry.body["seed"]),
-            part=part_of(self._plan, str(entry.body["key"])),
+            seed=spec.seed,
+            part=spec.part,
         )
         yield from against_plan(run.record, self._plan, wanted, evaluating=False)
         if self._plan.pruner is not None:

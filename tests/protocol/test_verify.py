@@ -334,7 +334,7 @@ def _failed_and_retried(e: list) -> None:
         (_seed_list, "evaluation_seeds are not the derived ones"),
         (_score, "certificate.json: body.trials"),
         (_score, "runs/trial-.*: last_accuracy is not what the ledger says"),
-        (_config, "config.power is not the plan's"),
+        (_config, "trials: runs/trial-000 is not the 1. trial that the plan starts"),
         (_left_out, "certificate.json: expected every run"),
         (_twice, "counts run runs/.* twice"),
         (_hidden_evaluation, "of an evaluation that was not opened"),
