@@ -5,15 +5,19 @@ by its name if the two have only the root in common. Its hash shows whether it i
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from clgym.errors import Tampered
+from clgym import registry
+from clgym.errors import Tampered, UnknownName
 from clgym.files import sha256
 from clgym.protocol.ledger import Ledger
+from clgym.protocol.plan import StudyPlan
 from clgym.registry import with_registered
+from clgym.registry.reading import kebab
 
-__all__ = ["plugins_of", "recorded_plugins"]
+__all__ = ["other_plugins", "plugins_of", "recorded_plugins"]
 
 
 def recorded_plugins(folder: Path, plugins: Sequence[Path]) -> dict[str, object]:
@@ -59,6 +63,34 @@ def plugins_of(folder: Path, ledger: Ledger) -> tuple[Path, ...]:
     sessions = ledger.of("session")
     listed: list[dict[str, str]] = sessions[-1].body.get("plugins", []) if sessions else []
     return tuple(_found(folder, facts) for facts in listed)
+
+
+def other_plugins(plan: StudyPlan, sessions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a problem if a session names another file of the strategy than the plan's.
+
+    Args:
+        plan: Plan of the study.
+        sessions: Bodies of the ledger's lines of sessions.
+    """
+    try:
+        registry.find("strategies", plan.strategy)
+    except UnknownName:
+        pass
+    else:
+        return  # a strategy of an installed package: a plugin of that name is of another kind
+    name = plan.strategy.partition(":")[0]
+    for number, session in enumerate(sessions, 1):
+        hashes = [p["sha256"] for p in session.get("plugins", []) if _plugin_name(p) == name]
+        if hashes and plan.source_hash not in hashes:
+            yield f"session {number} was carried out with another file of {name} than the plan's"
+
+
+def _plugin_name(facts: Mapping[str, str]) -> str:
+    """Name of the plugin in a file that the ledger lists."""
+    if facts["class"]:
+        return kebab(facts["class"])
+    path = Path(facts["path"])
+    return (path.parent.name if path.name == "__init__.py" else path.stem).replace("_", "-")
 
 
 def _found(folder: Path, facts: dict[str, str]) -> Path:

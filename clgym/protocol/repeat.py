@@ -15,12 +15,13 @@ from clgym.protocol.evaluation import choice_of, requests_of
 from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import Ledger
 from clgym.protocol.outcome import EVALUATION, Evaluation, SeedResult
-from clgym.protocol.plan import Certificate, StudyPlan
+from clgym.protocol.plan import Certificate, StudyPlan, code_identity
 from clgym.protocol.planning import survey
 from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.record_audit import parsed
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import CERTIFICATE
+from clgym.registry import strategy_files
 from clgym.results.record import Record
 from clgym.results.stored import open_run
 
@@ -84,6 +85,7 @@ def repeat(
             requests, stored = _in_the_same_order(study, number, certificate, seed, where)
             again = _carried_out(requests, where)
         yield from _compared(certificate.body.plan.device, stored, again, notes)
+        yield from _another_file(certificate.body.plan, stored, again, plugins)
 
 
 def look_again(
@@ -162,6 +164,19 @@ def _compared(device: str, stored: Record, again: Record, notes: list[str]) -> I
         notes.append(
             f"seed {seed}: equal predictions and numbers; what is stated of {stated} differs"
         )
+
+
+def _another_file(
+    plan: StudyPlan, stored: Record, again: Record, plugins: Sequence[Path]
+) -> Iterator[str]:
+    """Yield a problem if the strategy's files are not those of the study.
+
+    The files of clgym's own strategies change with its releases, which only a note mentions.
+    """
+    old, new = stored.result.strategy.source_hash, again.result.strategy.source_hash
+    released = not strategy_files(plugins) and plan.code.tree != code_identity().tree
+    if old != new and not released:
+        yield f"seed {stored.result.seed}: repeated by another file of {plan.strategy}"
 
 
 def _reason(stored: Record, again: Record) -> str:

@@ -23,6 +23,7 @@ from clgym.protocol.jobs import run_summary
 from clgym.protocol.ledger import NAME, LedgerEntry, read_ledger
 from clgym.protocol.outcome import evaluation_files
 from clgym.protocol.plan import Certificate, Pruner, StudyPlan, evaluation_seeds
+from clgym.protocol.plugin_files import other_plugins
 from clgym.protocol.record_audit import (
     ExpectedRecord,
     against_plan,
@@ -227,6 +228,7 @@ class _Study:
         seeds = evaluation_seeds(plan.pair, len(plan.seeds)) if derived else plan.seeds
         if plan.evaluation_seeds != seeds:
             yield "evaluation_seeds are not the derived ones"
+        yield from other_plugins(plan, [entry.body for entry in self._of("session")])
         self._plan = plan
 
     def _grammar(self) -> Iterator[str]:

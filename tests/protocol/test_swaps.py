@@ -385,3 +385,14 @@ def test_an_evaluation_is_opened_under_the_next_number(copy: Callable, number: o
     line = next(n for n, line in enumerate(lines, 1) if line["kind"] == "opened")
     told = (f"line {line} opens another evaluation than 1", "ledger: it cannot be followed")
     assert any(words in problem for problem in verify(study).problems for words in told)
+
+
+def test_the_plugin_that_a_session_names_is_the_plans(copy: Callable) -> None:
+    """A published plugin that is not the code of the results is no plugin of the study."""
+    study = copy()
+    lines = lines_of(study)
+    session = next(line for line in lines if line["kind"] == "session")
+    session["body"]["plugins"][0]["sha256"] = "1" * 64
+    chain(study, lines)
+    words = "plan: session 1 was carried out with another file of power than the plan's"
+    assert words in verify(study).problems

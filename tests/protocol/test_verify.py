@@ -18,10 +18,14 @@ from clgym.gym.run import run
 from clgym.protocol import repeat
 from clgym.protocol.audit import Audit
 from clgym.protocol.ledger import START, LedgerEntry
+from clgym.protocol.plan import code_identity
 from clgym.protocol.runs import RETRY_FAILED
+from clgym.protocol.study import read_certificate
 from clgym.protocol.verify import verify
 from clgym.results.stored import open_run
 
+PLUGIN = Path(__file__).parents[1] / "plugins/power.py"
+STREAM = Path(__file__).parents[1] / "plugins/old_stream.py"  # of another kind
 FILES = [
     "certificate.json",
     "evaluations/1/evaluation.json",
@@ -519,6 +523,23 @@ def test_a_repetition_by_another_file_names_that_too(repeated: Callable[..., Aud
     problems = [p for p in repeated("0.1.0", change).problems if "another result" in p]
     assert len(problems) == 2
     assert all(problem.endswith("by another file of the strategy") for problem in problems)
+
+
+@pytest.mark.parametrize("tree", [code_identity().tree, "0" * 64])
+@pytest.mark.parametrize(("files", "released"), [((), True), ((STREAM,), True), ((PLUGIN,), False)])
+def test_another_file_of_the_strategy_is_a_problem_whatever_it_answers(
+    finished: Path, tree: str, files: tuple[Path, ...], released: bool
+) -> None:
+    """Files of clgym change with its releases, those of a study's plugins never."""
+    stored = open_run(next(finished.glob("evaluations/1/seed-*"))).record
+    strategy = stored.result.strategy.model_copy(update={"source_hash": "0" * 64})
+    result = stored.result.model_copy(update={"strategy": strategy})
+    again = stored.model_copy(update={"result": result})
+    plan = read_certificate(finished).body.plan
+    plan = plan.model_copy(update={"code": plan.code.model_copy(update={"tree": tree})})
+    problems = [*repeat._another_file(plan, stored, again, files)]
+    assert bool(problems) == (not released or tree == code_identity().tree)
+    assert not [*repeat._another_file(plan, stored, stored, files)]
 
 
 def test_a_repetition_of_an_earlier_release_that_agrees_is_no_problem(
