@@ -363,7 +363,8 @@ def verify(
 
     Args:
         path: A file or a folder.
-        rerun: Number of evaluation runs to repeat and compare, or ``all``.
+        rerun: Number of evaluation runs to repeat and compare, beside which two runs of the tuning
+            are repeated; or ``all`` of both.
         data_root: Data root; None means ``CLGYM_DATA``, else the user's data folder.
         plugins: Files that hold the strategy.
         head: Published head of the ledger.

@@ -67,8 +67,9 @@ def _parser() -> Parser:
         const=1,
         default=0,
         metavar="N",
-        help="Number of evaluation runs to repeat and compare, or `all`: exactly on a CPU, to 0.01 "
-        "of the accuracy on a GPU. The ledger's head determines which. (N: 1 if left out)",
+        help="Number of evaluation runs to repeat and compare, exactly on a CPU, to 0.01 on a GPU; "
+        "of the tuning, one run of a chosen trial and one of another are repeated, too; `all` "
+        "repeats every run of both. The ledger's head determines which. (N: 1 if left out)",
     )
     parser.add_argument(
         "--head",

@@ -1,34 +1,39 @@
-"""Repeat evaluation runs of a study and compare: exactly on a CPU, within a tolerance on a GPU."""
+"""Repeat runs of a study and compare: exactly on a CPU, within a tolerance on a GPU."""
 
+import contextlib
+import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
+from clgym.data import withheld
 from clgym.draws import other_draws
 from clgym.engines.pool import PoolSpec, gather, open_pool
 from clgym.errors import BadPlan, ClgymError
 from clgym.files import sha256
 from clgym.gym.request import Request
 from clgym.protocol.evaluation import choice_of, requests_of
-from clgym.protocol.jobs import TARGET, as_message
+from clgym.protocol.jobs import TARGET, as_message, rules_of
 from clgym.protocol.ledger import Ledger
-from clgym.protocol.outcome import EVALUATION, Evaluation, SeedResult
+from clgym.protocol.outcome import EVALUATION, MEASURES, Evaluation, SeedResult
 from clgym.protocol.plan import Certificate, StudyPlan, code_identity
 from clgym.protocol.planning import survey
 from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.record_audit import parsed
+from clgym.protocol.replay import Replay
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import CERTIFICATE
 from clgym.registry import strategy_files
-from clgym.results.record import Record
+from clgym.results.record import Record, Result
 from clgym.results.stored import open_run
 
-__all__ = ["drawn", "look_again", "repeat"]
+__all__ = ["drawn", "look_again", "repeat", "repeat_tuning"]
 
 TOLERANCE_GPU = 0.01
-"""Largest difference of an accuracy between two runs on a GPU."""
+"""Largest difference of a measurement between two runs on a GPU."""
 _STATED = {"strategy", "scenario", "sources", "backbone"}
 """Fields of a result that identify the run; all others were measured."""
 _BORDERLINE = 1
@@ -57,7 +62,7 @@ def repeat(
     given: ExecutionOptions,
     notes: list[str],
 ) -> Iterator[str]:
-    """Repeat runs, and yield the differences.
+    """Repeat evaluation runs, and yield the differences.
 
     Args:
         study: Folder of the study.
@@ -77,15 +82,82 @@ def repeat(
     chosen = drawn(head, list(results), count)
     names = ", ".join(f"seed {seed} of evaluation {number}" for number, seed in chosen)
     notes.append(f"repeated {len(chosen)} of {len(results)} runs, drawn by the head: {names}")
-    plugins = given.plugins or plugins_of(study, Ledger(study))
+    plan = certificate.body.plan
     for number, seed in chosen:
-        with tempfile.TemporaryDirectory() as folder:
-            pool = PoolSpec(devices=(certificate.body.plan.device,))
-            where = ExecutionOptions(Path(folder), pool, given.data_root, plugins)
+        with _elsewhere(study, plan, given) as where:
             requests, stored = _in_the_same_order(study, number, certificate, seed, where)
-            again = _carried_out(requests, where)
-        yield from _compared(certificate.body.plan.device, stored, again, notes)
-        yield from _another_file(certificate.body.plan, stored, again, plugins)
+            again = _carried_out(requests, where, [])
+        yield from _compared(f"seed {seed}", plan, stored, again, notes)
+        yield from _another_file(f"seed {seed}", plan, stored, again, where.plugins)
+
+
+def repeat_tuning(
+    study: Path,
+    replay: Replay,
+    count: int | Literal["all"],
+    head: str,
+    given: ExecutionOptions,
+    notes: list[str],
+) -> Iterator[str]:
+    """Repeat runs of the tuning, in processes for which the evaluation side is closed.
+
+    Args:
+        study: Folder of the study.
+        replay: The study's runs, as they follow from its plan and ledger.
+        count: All, or any number, which stands for one run of a chosen trial and one of another.
+        head: Hash that determines which runs are drawn.
+        given: Data root and plugins to use.
+        notes: As for `repeat`.
+    """
+    chosen, others = _by_choice(replay)
+    drawn_keys = _ordered(head, [*chosen, *others])
+    if count != "all":
+        drawn_keys = [*_ordered(head, chosen)[:1], *_ordered(head, others)[:1]]
+    total = len(chosen) + len(others)
+    names = ", ".join(drawn_keys)
+    notes.append(f"repeated {len(drawn_keys)} of {total} runs of the tuning: {names}")
+    plan = replay.plan
+    closed = rules_of(plan.pair, plan.evaluation.fingerprint, plan.withheld_images)
+    for key in drawn_keys:
+        stored = open_run(study / key).record
+        with _elsewhere(study, plan, given) as where:
+            requests = replay.requests(key, where)
+            again = _carried_out(requests, where, [] if plan.tunes_on_evaluation else closed)
+        yield from _compared(key, plan, stored, again, notes)
+        yield from _another_file(key, plan, stored, again, where.plugins)
+
+
+def _by_choice(replay: Replay) -> tuple[list[str], list[str]]:
+    """Keys of the finished runs of the chosen trials, and of all other finished ones."""
+    chained = replay.plan.mode in ("current_task", "stability_decay")
+    taken: set[tuple[int, int | None, int | None]] = set()
+    for choice in replay.body().chosen:
+        seeds = replay.plan.seeds if choice.seed is None else (choice.seed,)
+        for t, trial in enumerate(choice.trials):
+            taken |= {(seed, t if chained else None, trial) for seed in seeds}
+    chosen: list[str] = []
+    others: list[str] = []
+    for key, run in replay.required.items():
+        if replay.replies.get(key, {}).get("status") == "done":
+            place = (run.seed, run.experience if chained else None, run.trial)
+            (chosen if place in taken else others).append(key)
+    return chosen, others
+
+
+def _ordered(head: str, keys: Sequence[str]) -> list[str]:
+    """Keys of runs in the order in which a head draws them."""
+    return sorted(keys, key=lambda key: sha256(f"{head}\n{key}".encode()))
+
+
+@contextlib.contextmanager
+def _elsewhere(
+    study: Path, plan: StudyPlan, given: ExecutionOptions
+) -> Generator[ExecutionOptions, None, None]:
+    """A temporary folder in which runs are repeated on the plan's kind of device."""
+    plugins = given.plugins or plugins_of(study, Ledger(study))
+    with tempfile.TemporaryDirectory() as folder:
+        pool = PoolSpec(devices=(plan.device,))
+        yield ExecutionOptions(Path(folder), pool, given.data_root, plugins)
 
 
 def look_again(
@@ -136,38 +208,54 @@ def _folder(request: Request) -> Path:
     return request.out
 
 
-def _carried_out(requests: Sequence[Request], where: ExecutionOptions) -> Record:
-    """The record of the last run."""
+def _carried_out(
+    requests: Sequence[Request], where: ExecutionOptions, closed: list[withheld.Rule]
+) -> Record:
+    """The record of the last run; all of them have the same closed sources."""
     workers = open_pool(where.pool, TARGET)
     try:
         for request in requests:
-            gather(workers, [("again", as_message(request, [], True))])
+            gather(workers, [("again", as_message(request, closed, True))])
     finally:
         workers.close()
     return open_run(_folder(requests[-1])).record
 
 
-def _compared(device: str, stored: Record, again: Record, notes: list[str]) -> Iterator[str]:
+def _compared(
+    name: str, plan: StudyPlan, stored: Record, again: Record, notes: list[str]
+) -> Iterator[str]:
     """Yield measurements that differ; differing facts with equal numbers are added to the notes."""
-    seed = stored.result.seed
-    if device != "cpu":
-        shift = abs(again.result.last_accuracy - stored.result.last_accuracy)
-        if shift > TOLERANCE_GPU:
-            yield f"seed {seed}: last accuracy differs by {shift:.4f}{_reason(stored, again)}"
+    if plan.device != "cpu":
+        for place, shift in _shifts(stored.result, again.result):
+            if not shift <= TOLERANCE_GPU:
+                yield f"{name}: {place} differs by {shift:.4f}{_reason(stored, again)}"
         return
     old, new = (record.result.model_dump(mode="json") for record in (stored, again))
     different = {name for name in {*old, *new} if old.get(name) != new.get(name)}
     if different - _STATED:
-        yield f"seed {seed}: another result{_reason(stored, again)}"
+        yield f"{name}: another result{_reason(stored, again)}"
     elif different:
         stated = ", ".join(sorted(different))
-        notes.append(
-            f"seed {seed}: equal predictions and numbers; what is stated of {stated} differs"
-        )
+        notes.append(f"{name}: equal predictions and numbers; what is stated of {stated} differs")
+
+
+def _shifts(old: Result, new: Result) -> Iterator[tuple[str, float]]:
+    """Absolute differences of the measurements of two runs, by place; infinite if one has none."""
+    for name in MEASURES:
+        yield name, _shift(getattr(old, name), getattr(new, name))
+    for i, rows in enumerate(zip_longest(old.accuracy_matrix, new.accuracy_matrix)):
+        for j, (one, two) in enumerate(zip_longest(*(row or [] for row in rows))):
+            yield f"accuracy_matrix[{i}][{j}]", _shift(one, two)
+
+
+def _shift(old: float | None, new: float | None) -> float:
+    if old is None or new is None:
+        return 0.0 if old is new else math.inf
+    return abs(old - new)
 
 
 def _another_file(
-    plan: StudyPlan, stored: Record, again: Record, plugins: Sequence[Path]
+    name: str, plan: StudyPlan, stored: Record, again: Record, plugins: Sequence[Path]
 ) -> Iterator[str]:
     """Yield a problem if the strategy's files are not those of the study.
 
@@ -176,7 +264,7 @@ def _another_file(
     old, new = stored.result.strategy.source_hash, again.result.strategy.source_hash
     released = not strategy_files(plugins) and plan.code.tree != code_identity().tree
     if old != new and not released:
-        yield f"seed {stored.result.seed}: repeated by another file of {plan.strategy}"
+        yield f"{name}: repeated by another file of {plan.strategy}"
 
 
 def _reason(stored: Record, again: Record) -> str:

@@ -3,17 +3,20 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from clgym.engines.pool import WorkerPool
 from clgym.errors import BadPlan, Tampered
 from clgym.files import canonical_json
+from clgym.gym.request import Request
 from clgym.protocol.ledger import EntryBody, Ledger, LedgerEntry
 from clgym.protocol.modes import choose
 from clgym.protocol.plan import Body, RunScore, StudyPlan
 from clgym.protocol.runs import RETRY_FAILED, ExecutionOptions, Runs, TrialRun, pruned_body
 from clgym.protocol.space import Space
 from clgym.protocol.study import body_of
+from clgym.results.stored import open_run
 
 __all__ = ["Replay"]
 
@@ -47,7 +50,36 @@ class Replay(Runs):
     ) -> list[RunScore | None]:
         """Note the runs that are required, and return their scores from the ledger."""
         self.required |= {spec.key: spec for spec in specs}
-        return super().carry_out(specs, enough)
+        due = [spec for spec in specs if spec.key in self.replies or not enough(spec)]
+        scores = super().carry_out(due)
+        known = {spec.key: score for spec, score in zip(due, scores, strict=True)}
+        return [known.get(spec.key) for spec in specs]
+
+    def requests(self, key: str, where: ExecutionOptions) -> list[Request]:
+        """Requests that repeat a run elsewhere, after those of the runs that it continues.
+
+        Test rows are sent in the order of the key in the run's record.
+
+        Args:
+            key: Key of a finished run.
+            where: Folder for the runs, and how they are executed.
+        """
+        run: TrialRun | None = self.required[key]
+        requests: list[Request] = []
+        while run is not None:
+            record = open_run(self.where.out / run.key).record
+            moved = replace(
+                self._request(run),
+                out=where.out / run.key,
+                after=run.after and where.out / run.after.key,
+                data_root=where.data_root,
+                plugins=where.plugins,
+                sandbox=where.sandbox,
+                order_key=record.environment.order_key,
+            )
+            requests.insert(0, moved)
+            run = run.after
+        return requests
 
     def prune(self, spec: TrialRun, after: int, score: float) -> None:
         """Note a trial that is stopped early."""

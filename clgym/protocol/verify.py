@@ -31,7 +31,7 @@ from clgym.protocol.record_audit import (
     parsed,
     record_problems,
 )
-from clgym.protocol.repeat import look_again, repeat
+from clgym.protocol.repeat import look_again, repeat, repeat_tuning
 from clgym.protocol.replay import Replay
 from clgym.protocol.runs import RETRY_FAILED, ExecutionOptions
 from clgym.protocol.study import CERTIFICATE
@@ -62,7 +62,8 @@ def verify(
 
     Args:
         path: A file or a folder.
-        rerun: Number of evaluation runs to repeat and compare, or all.
+        rerun: Number of evaluation runs to repeat and compare, beside which two runs of the tuning
+            are repeated; or all of both.
         data_root: Data root for these runs.
         plugins: Files that hold the strategy, for these runs.
         head: Published head of the ledger, which must be a link of the chain.
@@ -166,8 +167,11 @@ class _Study:
             check(f"evaluation {number}", own.problems)
         if rerun:
             head = self._head or self._entries[-1].hash
-            again = partial(repeat, self._folder, complete, rerun, head, where, self._audit.notes)
-            check(f"{rerun} runs repeated", again)
+            rest = (rerun, head, where, self._audit.notes)
+            check(f"{rerun} runs repeated", partial(repeat, self._folder, complete, *rest))
+            if self._plan.mode != "default":
+                tuned = self._folder
+                check("tuning repeated", lambda: repeat_tuning(tuned, self._replay, *rest))
             said = self._entries[0].body["survey"]
             look = partial(look_again, self._plan, said, where.data_root, self._audit.notes)
             check("both sides looked at again", look)

@@ -28,7 +28,7 @@ def verify_studies(
     Args:
         folder: Folder of the studies.
         count: Number of studies that there must be; None means the number in their certificates.
-        rerun: Number of evaluation runs to repeat in each study, or all.
+        rerun: Number of evaluation runs to repeat in each study, or all; see `verify`.
         data_root: Data root for these runs.
         plugins: Files that hold the strategy, for these runs.
 

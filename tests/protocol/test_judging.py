@@ -1,6 +1,7 @@
 """How runs are judged: criteria of a trial, comparison of a repetition, attempts of a search."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from clgym.protocol.pairs import find_pair
 from clgym.protocol.plan import RunScore
 from clgym.protocol.runs import criterion_of
 from clgym.protocol.space import find_space
-from clgym.protocol.study import CERTIFICATE
+from clgym.protocol.study import CERTIFICATE, read_certificate
 from clgym.protocol.verify import verify
 from clgym.results.stored import StoredRun, open_run
 
@@ -39,15 +40,41 @@ def stored(finished: Path) -> StoredRun:
 
 
 @pytest.mark.parametrize(("shift", "differs"), [(0.0, False), (0.009, False), (0.011, True)])
-def test_on_a_gpu_accuracies_may_differ_a_little(
-    stored: StoredRun, shift: float, differs: bool
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    "name", ["last_accuracy", "average_incremental_accuracy", "forgetting", "accuracy_matrix[1][0]"]
+)
+def test_on_a_gpu_measurements_may_differ_a_little(
+    finished: Path, stored: StoredRun, name: str, sign: int, shift: float, differs: bool
 ) -> None:
     """The tolerance is one point; on a CPU the bits must be equal."""
     before = stored.record
-    result = before.result.model_copy(update={"last_accuracy": before.result.last_accuracy + shift})
+    field = name.partition("[")[0]
+    value = deepcopy(getattr(before.result, field))
+    if field == "accuracy_matrix":
+        value[1][0] += sign * shift
+    else:
+        value += sign * shift
+    result = before.result.model_copy(update={field: value})
     again = before.model_copy(update={"result": result})
-    assert bool([*repeat._compared("cuda:0", before, again, [])]) == differs
-    assert bool([*repeat._compared("cpu", before, again, [])]) == (shift > 0)
+    plan = read_certificate(finished).body.plan
+    gpu = plan.model_copy(update={"device": "cuda"})
+    problems = [*repeat._compared("seed 1", gpu, before, again, [])]
+    assert bool(problems) == differs and all(name in problem for problem in problems)
+    assert bool([*repeat._compared("seed 1", plan, before, again, [])]) == (shift > 0)
+
+
+@pytest.mark.parametrize("change", [lambda m: m[:1], lambda m: [[None, *m[0][1:]], *m[1:]]])
+def test_on_a_gpu_other_experiences_are_a_difference(
+    finished: Path, stored: StoredRun, change: Callable
+) -> None:
+    """Not only numbers: an accuracy that is missing is no accuracy within the tolerance."""
+    before = stored.record
+    matrix = change(before.result.accuracy_matrix)
+    result = before.result.model_copy(update={"accuracy_matrix": matrix})
+    again = before.model_copy(update={"result": result})
+    plan = read_certificate(finished).body.plan.model_copy(update={"device": "cuda"})
+    assert [*repeat._compared("seed 1", plan, before, again, [])]
 
 
 def test_attempts_grow_weaker_one_option_at_a_time_and_then_all() -> None:

@@ -8,33 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forged import Lines, chain, lines_of
 
 from clgym.engines.pool import PoolSpec
 from clgym.files import canonical_json
 from clgym.protocol import jobs
-from clgym.protocol.ledger import START, Ledger, LedgerEntry
+from clgym.protocol.ledger import Ledger
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import tune
 from clgym.protocol.verify import verify
 from clgym.results.stored import open_run
 from factories import copy_plugin
 
-Lines = list[dict[str, Any]]
 FIRST, SECOND = "trial-000", "trial-001"
-
-
-def chained(study: Path, lines: Lines) -> None:
-    """Write a ledger whose links hold."""
-    prev, text = START, b""
-    for number, line in enumerate(lines):
-        entry = LedgerEntry.of(number, prev, line["kind"], line["time"], line["body"])
-        prev, text = entry.hash, text + canonical_json(vars(entry)) + b"\n"
-    (study / "ledger.jsonl").write_bytes(text)
 
 
 def of_tuning(study: Path) -> Lines:
     """The ledger's lines before the seal; the study is taken back to where they end."""
-    lines = [json.loads(line) for line in (study / "ledger.jsonl").read_text().splitlines()]
+    lines = lines_of(study)
     shutil.rmtree(study / "evaluations")
     (study / "certificate.json").unlink()
     return [line for line in lines if line["kind"] in ("plan", "session", "trial", "run")]
@@ -56,7 +47,7 @@ def exchange(study: Path, lines: Lines, kinds: tuple[str, ...]) -> None:
 
 def sealed_again(study: Path, lines: Lines, plugin: Path, asked: Callable) -> list[str]:
     """Problems of a study whose ledger was rewritten and which was sealed afterwards."""
-    chained(study, lines)
+    chain(study, lines)
     tune(asked(), ExecutionOptions(study, PoolSpec("inline"), plugins=(plugin,)))
     return verify(study).problems
 
@@ -130,7 +121,7 @@ def test_every_mode_starts_the_trials_that_verification_derives(
     lines = [vars(entry) for entry in Ledger(study).entries]
     trial = next(line for line in lines if line["kind"] == "trial")
     trial["body"]["config"]["power"] = 3.5
-    chained(study, lines)
+    chain(study, lines)
     assert any("is not the 1. trial that the plan starts" in p for p in verify(study).problems)
 
 
@@ -157,7 +148,7 @@ def test_several_workers_and_sessions_start_trials_in_one_order(
     assert verify(study).problems == []
     lines = [vars(entry) for entry in Ledger(study).entries]
     started = [place for place, line in enumerate(lines) if line["kind"] == "trial"]
-    chained(study, lines[: started[1] + 1])  # as if it had been killed there
+    chain(study, lines[: started[1] + 1])  # as if it had been killed there
     (study / "certificate.json").unlink()
     assert verify(study).problems == []
     tune(asked(), where)

@@ -491,11 +491,13 @@ def repeated(copy: Callable, plugin: Path, monkeypatch: pytest.MonkeyPatch) -> C
         folder, now = copy(), copy()
         _rewritten(folder, lambda record: record["environment"].update(clgym=version))
         _rewritten(now, change)
-        monkeypatch.setattr(
-            repeat,
-            "_carried_out",
-            lambda requests, where: open_run(now / "evaluations/1" / requests[-1].out.name).record,
-        )
+
+        def carried_out(requests: list[Request], where: Any, closed: list) -> Any:
+            """The record of the second study: of the tuning if sources are closed."""
+            place = Path(requests[-1].out or "").relative_to(where.out)
+            return open_run((now if closed else now / "evaluations/1") / place).record
+
+        monkeypatch.setattr(repeat, "_carried_out", carried_out)
         return verify(folder, rerun="all", plugins=(plugin,))
 
     return audit
@@ -537,9 +539,9 @@ def test_another_file_of_the_strategy_is_a_problem_whatever_it_answers(
     again = stored.model_copy(update={"result": result})
     plan = read_certificate(finished).body.plan
     plan = plan.model_copy(update={"code": plan.code.model_copy(update={"tree": tree})})
-    problems = [*repeat._another_file(plan, stored, again, files)]
+    problems = [*repeat._another_file("seed 1", plan, stored, again, files)]
     assert bool(problems) == (not released or tree == code_identity().tree)
-    assert not [*repeat._another_file(plan, stored, stored, files)]
+    assert not [*repeat._another_file("seed 1", plan, stored, stored, files)]
 
 
 def test_a_repetition_of_an_earlier_release_that_agrees_is_no_problem(
