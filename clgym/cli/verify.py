@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from clgym.cli._parser import Parser, add_data_root_option, add_plugin_option
+from clgym.text import printable
 
 if TYPE_CHECKING:
     from clgym.protocol.audit import Audit
@@ -90,6 +91,7 @@ def _parser() -> Parser:
 
 
 def _show(audit: "Audit") -> None:
+    print(f"folder {printable(audit.folder)}")
     for problem in audit.problems:
         print(f"WRONG  {problem}")
     for note in audit.notes:

@@ -28,6 +28,8 @@ class Audit:
     notes: list[str] = field(default_factory=list[str])
     records: list[str] = field(default_factory=list[str])
     """Folders of the records that are results, without those of tuning runs."""
+    folder: str = ""
+    """Folder that was audited, which may be the study around the path that was given."""
     head: str | None = None
     """Hash of the ledger's last line, which covers the whole study; None without a ledger."""
 

@@ -22,6 +22,7 @@ from clgym.protocol.audit import Audit
 from clgym.protocol.jobs import run_summary
 from clgym.protocol.ledger import NAME, LedgerEntry, read_ledger
 from clgym.protocol.outcome import evaluation_files
+from clgym.protocol.places import links_and_devices, study_of
 from clgym.protocol.plan import Certificate, Pruner, StudyPlan, evaluation_seeds
 from clgym.protocol.plugin_files import other_plugins
 from clgym.protocol.record_audit import (
@@ -36,7 +37,7 @@ from clgym.protocol.replay import Replay
 from clgym.protocol.runs import RETRY_FAILED, ExecutionOptions
 from clgym.protocol.study import CERTIFICATE
 from clgym.protocol.verify_evaluation import EvaluationAudit
-from clgym.results.layout import RECORD, is_run, run_folders
+from clgym.results.layout import PREDICTIONS, RECORD, is_run, run_folders
 from clgym.results.stored import open_run
 from clgym.text import printable
 
@@ -74,22 +75,24 @@ def verify(
     """
     audit = Audit()
     folder = path.parent if path.is_file() else path
-    study = next((f for f in (folder, *folder.resolve().parents[:3]) if (f / NAME).is_file()), None)
+    study = study_of(path)
+    audit.folder = str(study or folder)
     if study is not None:
         where = ExecutionOptions(study, PoolSpec(), data_root, plugins)
         _Study(study, audit, head).audit(rerun, where)
         return audit
     if rerun or head:
         raise _no_study(path)
-    if (folder / CERTIFICATE).is_file():
+    others = path.is_file() and path.name not in (CERTIFICATE, RECORD, PREDICTIONS)
+    if (folder / CERTIFICATE).is_file() and not others:
         audit.check(CERTIFICATE, lambda: _certificate_alone(folder / CERTIFICATE))
         audit.notes.append("no ledger beside the certificate: its envelope and trials stand alone")
-    elif places := run_folders(folder):
+    elif (places := run_folders(folder)) and not others:
         _runs_alone(places, folder, audit)
     else:
         raise BadRecord(
             expected=f"a study, certificate or record at {path}",
-            found="none",
+            found="none, or nothing that the ledger of a study names",
             fix="Give a folder that `clgym tune`, `evaluate` or `run` wrote",
         )
     return audit
@@ -140,6 +143,9 @@ class _Study:
 
     def audit(self, rerun: int | Literal["all"], where: ExecutionOptions) -> None:
         check = self._audit.check
+        check("files and folders", lambda: links_and_devices(self._folder))
+        if self._audit.problems:
+            return  # what cannot be read safely is not read
         check(NAME, self._chain)
         complete = [*evaluation_files(self._folder, self._entries)]
         if rerun and not complete:
@@ -299,6 +305,9 @@ class _Study:
     def _trial(self, entry: LedgerEntry, folder: Path) -> Iterator[str]:
         """Compare a trial's record with the ledger and the plan."""
         assert self._plan is not None
+        spec = self._replay.required.get(entry.body["key"])
+        if spec is None:
+            return  # the check of the trials names it
         if not is_run(folder):
             yield "its record is missing"
             return
@@ -307,9 +316,6 @@ class _Study:
         for name, value in run_summary(run).items():
             if json.loads(canonical_json(value)) != entry.body.get(name):
                 yield f"{name} is not what the ledger says"
-        spec = self._replay.required.get(entry.body["key"])
-        if spec is None:
-            return  # the check of the trials names it
         wanted = ExpectedRecord(
             strategy={**self._plan.base, **spec.config},
             scenario=self._plan.options(evaluating=False),

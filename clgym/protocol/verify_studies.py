@@ -8,6 +8,7 @@ from clgym.errors import BadPlan
 from clgym.protocol.audit import MALFORMED, Audit
 from clgym.protocol.ledger import NAME, read_ledger
 from clgym.protocol.outcome import Evaluation, evaluation_files
+from clgym.protocol.places import links_and_devices
 from clgym.protocol.plan import StudyPlan
 from clgym.protocol.studies import spread_of, studies_in
 from clgym.protocol.study import read_certificate
@@ -45,7 +46,7 @@ def verify_studies(
             found="none",
             fix="Give the --out of `clgym tune --studies`, or leave --studies out",
         )
-    audit = Audit()
+    audit = Audit(folder=str(folder))
     for study in studies:
         one = verify(study, rerun, data_root, plugins)
         audit.checks += [f"{study.name}: {check}" for check in one.checks]
@@ -53,6 +54,8 @@ def verify_studies(
         audit.notes += [f"{study.name}: {note}" for note in one.notes]
         audit.notes += [f"{study.name}: head {one.head}"]
         audit.records += one.records
+    if any(problem for study in studies for problem in links_and_devices(study)):
+        return audit  # what cannot be read safely is not read
     audit.check("the set of studies", lambda: _set_problems(studies, count))
     if not audit.problems:
         audit.notes += _spread(studies)

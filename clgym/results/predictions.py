@@ -210,6 +210,11 @@ def read_predictions(folder: Path, result: Result) -> StoredPredictions:
 
     file = folder / result.predictions.file
     try:
+        regular = file.is_file() or file.is_dir() or not file.exists()
+        if file.parent != folder or not regular:  # reading a pipe or a device has no end
+            raise BadRecord(
+                expected=f"predictions in a file of {folder}", found=f"no file: {file}", fix=_FIX
+            )
         data = file.read_bytes()
         if sha256(data) == result.predictions.sha256:
             return StoredPredictions(load(data), result, file)
