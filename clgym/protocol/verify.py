@@ -21,6 +21,7 @@ from clgym.files import canonical_json, sha256
 from clgym.protocol.audit import Audit
 from clgym.protocol.jobs import run_summary
 from clgym.protocol.ledger import NAME, LedgerEntry, read_ledger
+from clgym.protocol.ledger_audit import envelope_problems, line_problems
 from clgym.protocol.outcome import evaluation_files
 from clgym.protocol.places import links_and_devices, study_of
 from clgym.protocol.plan import Certificate, Pruner, StudyPlan, evaluation_seeds
@@ -156,6 +157,7 @@ class _Study:
         if self._plan is None:
             return
         check("order of the ledger", self._grammar)
+        check("lines of the ledger", lambda: line_problems(self._entries))
         check("trials", lambda: self._replay.trial_problems())
         sealed = any(entry.kind == "sealed" for entry in self._entries)
         if sealed or (self._folder / CERTIFICATE).exists():
@@ -296,8 +298,7 @@ class _Study:
         )
         if seals and certificate.hash != seals[-1].body["hash"]:
             yield "`hash` is not the one in the ledger's seal"
-        if seals and certificate.envelope.ledger_head != seals[-1].prev:
-            yield "envelope.ledger_head is not the link before the seal"
+        yield from envelope_problems(certificate.envelope, self._entries)
 
     def _has(self, name: str) -> bool:
         return (self._folder / name).is_file()
@@ -313,8 +314,10 @@ class _Study:
             return
         run = open_run(folder)
         yield from record_problems(run)
-        for name, value in run_summary(run).items():
-            if json.loads(canonical_json(value)) != entry.body.get(name):
+        stated = {"key": spec.key, "trial": spec.trial, "seed": spec.seed, "status": "done"}
+        expected = json.loads(canonical_json({**stated, **run_summary(run)}))
+        for name in sorted({*expected, *entry.body}):
+            if name not in entry.body or expected.get(name) != entry.body[name]:
                 yield f"{name} is not what the ledger says"
         wanted = ExpectedRecord(
             strategy={**self._plan.base, **spec.config},

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forged import chain, lines_of, perfect
 
 from clgym.engines.pool import PoolSpec
 from clgym.files import canonical_json, sha256
@@ -18,6 +17,7 @@ from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import read_certificate, tune
 from clgym.protocol.verify import verify
 from clgym.results.stored import open_run
+from forged import chain, lines_of, perfect
 
 
 def replay_of(study: Path) -> Replay:

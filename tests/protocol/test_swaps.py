@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forged import Lines, chain, lines_of, perfect
 
 from clgym.board.reading.entries import Board
 from clgym.board.reading.found import read_study
@@ -21,6 +20,7 @@ from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import tune
 from clgym.protocol.verify import verify
 from clgym.results.stored import open_run
+from forged import Lines, chain, lines_of, perfect
 
 Change = Callable[[dict[str, Any]], None]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forged import Lines, chain, lines_of
 
 from clgym.engines.pool import PoolSpec
 from clgym.files import canonical_json
@@ -19,6 +18,7 @@ from clgym.protocol.study import tune
 from clgym.protocol.verify import verify
 from clgym.results.stored import open_run
 from factories import copy_plugin
+from forged import Lines, chain, lines_of
 
 FIRST, SECOND = "trial-000", "trial-001"
 

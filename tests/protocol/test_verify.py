@@ -144,7 +144,7 @@ def test_a_certificates_link_to_the_ledger_is_compared(copy: Callable, digit: st
     content["envelope"]["ledger_head"] = digit * 64
     (folder / "certificate.json").write_text(json.dumps(content))
     problems = " ".join(verify(folder).problems)
-    assert "envelope.ledger_head is not the link before the seal" in problems
+    assert "envelope.ledger_head does not follow from the ledger" in problems
 
 
 def test_a_study_that_is_not_sealed_yet_holds(copy: Callable) -> None:
