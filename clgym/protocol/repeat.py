@@ -107,7 +107,8 @@ def repeat_tuning(
         count: All, or any number, which stands for one run of a chosen trial and one of another.
         head: Hash that determines which runs are drawn.
         given: Data root and plugins to use.
-        notes: As for `repeat`.
+        notes: Gets a line that names the repeated runs, and one for each that gave equal
+            predictions and numbers with other facts.
     """
     chosen, others = _by_choice(replay)
     drawn_keys = _ordered(head, [*chosen, *others])
