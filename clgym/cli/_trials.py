@@ -18,6 +18,7 @@ from clgym.protocol.bands import above_band
 from clgym.protocol.outcome import Evaluation, measured
 from clgym.protocol.plan import Certificate, StudyPlan
 from clgym.protocol.runs import Event
+from clgym.protocol.study_flags import set_by_hand
 from clgym.text import duration
 
 __all__ = ["show_certificate", "show_evaluation", "watch_trials"]
@@ -83,6 +84,8 @@ class TrialProgress:
         phase = "tuning" if tuning else f"evaluation {event['number']}"
         title = f"{plan.strategy} on {plan.pair.name}, {phase} ({plan.mode})"
         lines = self._begin(title, self.wanted)
+        if tuning and (options := set_by_hand(plan)):
+            lines.append(f"set by hand: {options}. {_consequence(plan)}")
         if tuning and plan.withheld_images:
             shared = len(plan.withheld_images)
             lines.append(f"{shared} image(s) of both sides were dropped from the tuning side")
@@ -134,6 +137,16 @@ class TrialProgress:
             spent = time.monotonic() - self._began
             parts.append(f"{duration(spent * (self.wanted - finished) / len(self.done))} left")
         return ", ".join(parts)
+
+
+def _consequence(plan: StudyPlan) -> str:
+    """What options that were set by hand mean for the evaluation."""
+    if plan.mode != "default":
+        return "The evaluation will be flagged with these values"
+    return (
+        "These are not the strategy's defaults: the evaluation will be flagged, and the board "
+        "shows it without a rank. For a rank, leave these options out or tune in the mode transfer"
+    )
 
 
 class _TrialLines:

@@ -22,7 +22,8 @@ MODES = {
     "hyper-parameters are chosen anew in each",
     "stability_decay": "held-out rows of the current experience; stability starts at its "
     "strongest and is halved until the experience is learned (De Lange et al. 2021)",
-    "default": "none: the strategy keeps its defaults",
+    "default": "none: the strategy keeps its defaults; with options set by hand the evaluation is "
+    "flagged and the board does not rank it",
 }
 """Description of the data that each mode uses."""
 

@@ -11,6 +11,7 @@ from clgym.files import canonical_json, sha256
 from clgym.protocol.jobs import order_hash
 from clgym.protocol.ledger import LedgerEntry
 from clgym.protocol.plan import Certificate, Choice, Code, code_of
+from clgym.protocol.study_flags import flags_of_study
 from clgym.results.record import Environment, Record, result_hash
 from clgym.results.stored import StoredRun
 
@@ -241,6 +242,7 @@ def _flags(
         flags.add("one setting was tried: nothing was tuned")
     if retried := certificate.body.budget.get("retried"):
         flags.add(f"{retried} failed tuning {'run was' if retried == 1 else 'runs were'} retried")
+    flags |= set(flags_of_study(certificate))
     if plan.pruner:
         stopped = sum(trial.status == "pruned" for trial in trials)
         flags.add(f"{stopped} of {len(trials)} trials were stopped early ({plan.pruner.words})")

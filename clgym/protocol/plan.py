@@ -22,6 +22,7 @@ from clgym.results.record import Environment
 
 __all__ = [
     "Body",
+    "ByHand",
     "Certificate",
     "Choice",
     "Code",
@@ -49,7 +50,7 @@ Mode = Literal[
 ]
 Criterion = Literal["mean", "acc", "avg_acc", "harmonic"]
 Digest = Field(pattern="^[0-9a-f]{64}$")
-_LATER = ("record_hash", "known_failures", "helpers", "one_of", "pruner")
+_LATER = ("record_hash", "known_failures", "helpers", "one_of", "pruner", "by_hand")
 """Fields of a plan that clgym 0.1 did not have."""
 
 
@@ -94,6 +95,14 @@ class Pruner(_PlanBlock):
     def words(self) -> str:
         """The rule and its rungs, for people."""
         return f"{self.rule} after experience {', '.join(map(str, self.rungs))}"
+
+
+class ByHand(_PlanBlock):
+    """What the author of a study chose although the strategy states it."""
+
+    options: tuple[str, ...]
+    """Names, sorted, of the options of `StudyPlan.base` that the author set: to another value than
+    that of the strategy or the pair, or although they would have been tuned."""
 
 
 class StudyPlan(_PlanBlock):
@@ -150,6 +159,8 @@ class StudyPlan(_PlanBlock):
     """
     pruner: Pruner | None = None
     """Early stopping of trials; None if every trial learns the whole stream."""
+    by_hand: ByHand | None = None
+    """What the author chose by hand; None in earlier plans, which do not say."""
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: Any) -> dict[str, object]:
@@ -172,6 +183,12 @@ class StudyPlan(_PlanBlock):
     def tunes_on_evaluation(self) -> bool:
         """Whether the mode uses the evaluation source for tuning."""
         return self.mode not in ("transfer", "default")
+
+    @property
+    def set_by_hand(self) -> dict[str, JsonValue]:
+        """Options that the author set by hand, with their values; empty for earlier plans."""
+        names = self.by_hand.options if self.by_hand else ()
+        return {name: self.base[name] for name in names}
 
     @property
     def adapts(self) -> bool:

@@ -22,7 +22,7 @@ from clgym.protocol.plan import StudyPlan, code_identity, evaluation_seeds
 from clgym.protocol.pruning import PRUNERS, rungs_of
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.samplers import ADAPTIVE, SAMPLERS, available
-from clgym.protocol.space import Space, literal_in
+from clgym.protocol.space import Space, find_space, literal_in
 
 __all__ = ["StudySpec", "make_plan", "survey"]
 
@@ -92,6 +92,7 @@ def make_plan(
     seeds = asked.seeds or tuple(range(pair.seeds))
     tuned = {p.name for p in space.parameters}
     values = _base_values(asked, description, pair)
+    by_hand = _set_by_hand(asked, where, description, pair, values)
     _check_effects(description.fields, values, space, description.name)
     if any("@" in value for value in values.values() if isinstance(value, str)):
         # NAME@FILE: a plan contains no path, and must not depend on the place of the file.
@@ -99,6 +100,7 @@ def make_plan(
             description.name, where.plugins, values, where.data_root, where.sandbox
         )
     own = {*pair.tuning.extra, *pair.evaluation.extra}  # of a side: its model, for one
+    base = {k: v for k, v in values.items() if k not in tuned and k not in own}
     transfer = asked.mode in ("transfer", "default")
     return StudyPlan.model_validate(
         {
@@ -107,7 +109,7 @@ def make_plan(
             "k": {"first_task": 1, "first_k": asked.k}.get(asked.mode, 0),
             "strategy": description.name,
             "source_hash": description.source_hash,
-            "base": {k: v for k, v in values.items() if k not in tuned and k not in own},
+            "base": base,
             **_searched(asked, space, pair),
             "stability": _stability(asked, where) if asked.mode == "stability_decay" else {},
             "seeds": seeds,
@@ -119,6 +121,7 @@ def make_plan(
             "cap_images": asked.cap_images,
             "threads": asked.threads,
             "one_of": asked.one_of,
+            "by_hand": {"options": [name for name in by_hand if name in base]},
             "pruner": _pruner(asked, looked["experiences"]),
             "device": where.pool.device(0).partition(":")[0],
             "code": code_identity(),
@@ -264,12 +267,41 @@ def _base_values(
     asked: StudySpec, description: Description, pair: ScenarioPair
 ) -> dict[str, object]:
     """Defaults, overridden by options of the pair with the same name, then by the request."""
-    said = {k: v for k, v in pair.config.items() if k in FROM_PRESET}
-    shared = {
-        f.name: said[k] for f in description.fields if (k := f.name.rpartition(".")[2]) in said
-    }
-    values = resolve(description.fields, {**shared, **asked.config}, description.name)
+    given = {**_from_pair(description, pair), **asked.config}
+    values = resolve(description.fields, given, description.name)
     return {k: _listed(v) for k, v in values.items()}
+
+
+def _from_pair(description: Description, pair: ScenarioPair) -> dict[str, object]:
+    """Options of the strategy whose values the pair states."""
+    said = {k: v for k, v in pair.config.items() if k in FROM_PRESET}
+    return {f.name: said[k] for f in description.fields if (k := f.name.rpartition(".")[2]) in said}
+
+
+def _set_by_hand(
+    asked: StudySpec,
+    where: ExecutionOptions,
+    description: Description,
+    pair: ScenarioPair,
+    values: Mapping[str, object],
+) -> list[str]:
+    """Names of the options that the request gives an unusual value, or withdraws from tuning.
+
+    The choice of a wrapped strategy is left out: it is part of the method's name.
+    """
+    shared, searched = _from_pair(description, pair), set[str]()
+    if asked.mode != "default":
+        space = find_space(asked.strategy, asked.space, description.fields, where.plugins)
+        searched = {parameter.name for parameter in space.parameters}
+    given = {name.replace("-", "_") for name in asked.config}
+    found: list[str] = []
+    for option in (f for f in description.fields if f.name in given and f.kind != WRAPS):
+        usual = shared.get(option.name, option.default)
+        if option.name in shared:
+            usual = option.check(usual, description.name)
+        if option.name in searched or values[option.name] != _listed(usual):
+            found.append(option.name)
+    return sorted(found)
 
 
 def _check_effects(

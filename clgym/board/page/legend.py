@@ -1,7 +1,7 @@
 """How to read the board: one paragraph for each term."""
 
 from clgym.board.figures.profiles import LEAST
-from clgym.board.reading.entries import BY_HAND
+from clgym.board.reading.entries import BY_AUTHOR, BY_HAND
 from clgym.board.stats import MOST_LETTERED, RESAMPLES
 
 __all__ = ["LEGEND"]
@@ -52,7 +52,9 @@ LEGEND = (
     (
         "transfer, default",
         "transfer: hyper-parameters were tuned on other data, the tuning side of a "
-        "pair. default: the strategy's default hyper-parameters, without tuning.",
+        "pair. default: the strategy's default hyper-parameters, without tuning. If the author "
+        f"set other values, the mode is {BY_AUTHOR} and the row has no rank beside these two, "
+        "since the values could have been chosen with a look at the evaluation stream.",
     ),
     (
         "Claims of papers",

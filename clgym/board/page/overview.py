@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clgym.board.page.tables import BLIND_MODES, BoardRow, BoardTable
-from clgym.board.reading.entries import BY_HAND
+from clgym.board.reading.entries import BY_AUTHOR, BY_HAND
 from clgym.results.record import Record
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
 
 DOUBTFUL = "○"
 """Mark of a method whose rows in a table all do not count in the overview."""
+_UNSEEN = (*BLIND_MODES, BY_HAND, BY_AUTHOR)
+"""Modes without tuning on the evaluation stream."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def doubts_about(row: BoardRow) -> list[str]:
     reasons = {
         "a run is missing": row.mean is None,
         "it is self-reported": not row.entry.verified,
-        "tuning looked at the evaluation stream": row.mode not in (*BLIND_MODES, BY_HAND),
+        "tuning looked at the evaluation stream": row.mode not in _UNSEEN,
+        "its options were set by hand": row.mode == BY_AUTHOR,
         "gym and learner shared a process": any(r.environment.engine == "inline" for r in records),
         "it was scored on training rows": any(r.result.scored_on != "test" for r in records),
         "only part of the stream was run": any(r.result.part is not None for r in records),

@@ -20,6 +20,7 @@ from clgym.results.stored import StoredRun
 from clgym.text import Json
 
 __all__ = [
+    "BY_AUTHOR",
     "BY_HAND",
     "Board",
     "BoardEntry",
@@ -35,6 +36,9 @@ __all__ = [
 
 BY_HAND = "untuned (hand-set hyper-parameters)"
 """Mode of runs without a certificate."""
+BY_AUTHOR = "hand-set (not the strategy's defaults)"
+"""Mode of evaluations without tuning whose author set options: anybody who has seen the evaluation
+side could have chosen the values, so they are not ranked beside those that were tuned blindly."""
 
 Matrix = list[list[float | None]]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pydantic
 
 from clgym.board.reading.entries import (
+    BY_AUTHOR,
     Board,
     BoardEntry,
     Missing,
@@ -150,10 +151,11 @@ def _entry(
 
 def _tuning(evaluation: Evaluation, certificate: Certificate) -> Tuning:
     body = certificate.body
+    untuned = body.plan.mode == "default" and body.plan.set_by_hand
     # If hyper-parameters were chosen for each stream separately, the trials form no single curve.
     single = len(body.chosen) == 1 and len(body.chosen[0].configs) == 1
     return Tuning(
-        mode=body.plan.mode,
+        mode=BY_AUTHOR if untuned else body.plan.mode,
         pair=body.plan.pair.name,
         score=evaluation.tuning_score,
         trials=tuple(trial.score for trial in body.trials) if single else (),
