@@ -103,6 +103,9 @@ class ByHand(_PlanBlock):
     options: tuple[str, ...]
     """Names, sorted, of the options of `StudyPlan.base` that the author set: to another value than
     that of the strategy or the pair, or although they would have been tuned."""
+    own_space: bool
+    """Whether the search space is the strategy's own, or one that `clgym.protocol.gtep` publishes,
+    and no file of the author's."""
 
 
 class StudyPlan(_PlanBlock):

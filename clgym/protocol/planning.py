@@ -15,6 +15,7 @@ from clgym.files import canonical_json, sha256
 from clgym.gym.description import Description, without_weight_paths
 from clgym.gym.plan import method_hash
 from clgym.gym.request import FROM_PRESET
+from clgym.protocol import gtep
 from clgym.protocol.jobs import TARGET
 from clgym.protocol.modes import MODES
 from clgym.protocol.pairs import ScenarioPair
@@ -121,7 +122,10 @@ def make_plan(
             "cap_images": asked.cap_images,
             "threads": asked.threads,
             "one_of": asked.one_of,
-            "by_hand": {"options": [name for name in by_hand if name in base]},
+            "by_hand": {
+                "options": [name for name in by_hand if name in base],
+                "own_space": asked.mode == "default" or asked.space in (None, *gtep.SPACES),
+            },
             "pruner": _pruner(asked, looked["experiences"]),
             "device": where.pool.device(0).partition(":")[0],
             "code": code_identity(),

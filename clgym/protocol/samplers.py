@@ -13,7 +13,7 @@ from clgym.errors import BadPlan, MissingExtra
 from clgym.protocol import gtep
 from clgym.protocol.space import Parameter, Space
 
-__all__ = ["ADAPTIVE", "SAMPLERS", "available", "proposals", "uniform"]
+__all__ = ["ADAPTIVE", "SAMPLERS", "SEEDED", "available", "proposals", "uniform"]
 
 Config = dict[str, object]
 SAMPLERS = {
@@ -26,6 +26,8 @@ SAMPLERS = {
 """Description of each sampler."""
 ADAPTIVE = ("tpe", "cmaes")
 """Samplers that use scores; they propose one generation at a time."""
+SEEDED = ("counter", "tpe", "cmaes")
+"""Samplers whose draws follow from the sampler's seed."""
 _POPULATION = 4
 """Smallest population that CMA-ES can learn from."""
 _ATTEMPTS = 1000

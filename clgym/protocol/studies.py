@@ -20,12 +20,11 @@ from clgym.protocol.ledger import NAME, read_ledger
 from clgym.protocol.outcome import EVALUATION, MEASURES, Evaluation
 from clgym.protocol.plan import Certificate
 from clgym.protocol.runs import Event, ExecutionOptions
+from clgym.protocol.samplers import SEEDED
 from clgym.protocol.study import StudySpec, read_certificate, tune
 
 __all__ = ["StudiesSpread", "evaluate_studies", "spread_of", "studies_in", "tune_studies"]
 
-SEEDED = ("counter", "tpe", "cmaes")
-"""Samplers whose draws follow from the sampler's seed."""
 OnEvent = Callable[[Event], None]
 
 

@@ -10,11 +10,15 @@ from clgym.board.reading.entries import BY_AUTHOR, Board
 from clgym.board.reading.studies import add_study
 from clgym.cli._trials import TrialProgress
 from clgym.engines.pool import PoolSpec
+from clgym.gym.description import describe_strategy
 from clgym.protocol.evaluation import Evaluation, evaluate
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.plan import Certificate, StudyPlan
 from clgym.protocol.runs import ExecutionOptions
-from clgym.protocol.study import StudySpec, tune
+from clgym.protocol.samplers import proposals
+from clgym.protocol.space import Space, find_space
+from clgym.protocol.study import StudySpec, read_certificate, tune
+from clgym.protocol.study_flags import flags_of_study
 from clgym.protocol.verify import verify
 
 Ask = Callable[..., StudySpec]
@@ -89,3 +93,64 @@ def test_plans_of_earlier_versions_say_nothing_and_keep_their_hash(
     assert facts.pop("by_hand") is not None
     earlier = StudyPlan.model_validate(facts)
     assert earlier.model_dump(mode="json") == facts and earlier.set_by_hand == {}
+
+
+def flags_of(certificate: Certificate) -> set[str]:
+    return {*flags_of_study(certificate)}
+
+
+def test_a_space_of_the_author_in_which_nothing_matters_is_flagged(
+    tmp_path: Path, plugin: Path, asked: Ask
+) -> None:
+    """The important option is fixed, and an option without effect is tuned instead of it."""
+    space = tmp_path / "space.json"
+    space.write_text('{"lr": [0.1, 0.2]}')
+    study = asked(config={"power": 0.5}, space=str(space), trials=2, seeds=(0,))
+    assert flags_of(tuned(tmp_path / "study", plugin, study)) == {
+        "set by hand: power=0.5",
+        "the search space is not the strategy's own",
+        "all trials have the same scores",
+    }
+
+
+def test_a_sampler_seed_that_draws_one_value_is_flagged(
+    tmp_path: Path, plugin: Path, asked: Ask
+) -> None:
+    space = find_space("power", None, describe_strategy("power", (plugin,)).fields, (plugin,))
+    seed = next(seed for seed in range(1, 999) if _powers(space, seed) == {0.5})
+    study = asked(sampler_seed=seed, trials=2, seeds=(0,))
+    certificate = tuned(tmp_path / "study", plugin, study)
+    assert flags_of(certificate) == {
+        f"the sampler's seed is {seed} instead of 0",
+        "all trials have the same power=0.5",
+        "all trials have the same scores",
+    }
+    for changed, usual in (({"sampler": "grid"}, None), ({"one_of": (2, 3)}, 1)):
+        found = [flag for flag in flags_of(with_plan(certificate, **changed)) if "seed" in flag]
+        wanted = [] if usual is None else [f"the sampler's seed is {seed} instead of {usual}"]
+        assert found == wanted
+    member = with_plan(certificate, one_of=(2, 3), sampler_seed=1)
+    assert not [flag for flag in flags_of(member) if "seed" in flag]
+
+
+def _powers(space: Space, seed: int) -> set[object]:
+    return {config["power"] for config in proposals("counter", space, "power", seed, 2, 0, [])}
+
+
+def with_plan(certificate: Certificate, **changed: object) -> Certificate:
+    plan = certificate.body.plan.model_copy(update=changed)
+    return certificate.model_copy(
+        update={"body": certificate.body.model_copy(update={"plan": plan})}
+    )
+
+
+def test_a_study_that_chose_something_is_flagged_by_its_chance_agreements_only(
+    finished: Path,
+) -> None:
+    certificate = read_certificate(finished)
+    assert flags_of(certificate) == {"all trials have the same batch_size=256"}
+    first, *others = certificate.body.trials
+    another = first.model_copy(update={"config": {**first.config, "batch_size": 64}})
+    body = certificate.body.model_copy(update={"trials": (another, *others)})
+    assert flags_of(certificate.model_copy(update={"body": body})) == set()
+    assert flags_of(with_plan(certificate, by_hand=None)) == set()
