@@ -51,6 +51,8 @@ class RunSummary(TypedDict):
     """SHA-256 of the record's file."""
     fingerprints: list[str]
     device_name: str
+    engine: NotRequired[str]
+    sandbox: NotRequired[str | None]
     read_files: NotRequired[dict[str, str]]
 
 
@@ -121,8 +123,13 @@ def _gpu_of(record: Record) -> str:
     return "" if where.device == "cpu" else where.device_name
 
 
-def run_summary(run: StoredRun) -> RunSummary:
-    """Summary of a finished run for the coordinator; an audit compares it with the record."""
+def run_summary(run: StoredRun, with_conditions: bool = True) -> RunSummary:
+    """Summary of a finished run for the coordinator; an audit compares it with the record.
+
+    Args:
+        run: The run.
+        with_conditions: Whether to include engine and sandbox, which earlier ledgers do not state.
+    """
     record, result = run.record, run.result
     summary: RunSummary = {
         "last_accuracy": result.last_accuracy,
@@ -135,6 +142,9 @@ def run_summary(run: StoredRun) -> RunSummary:
         "fingerprints": [source.fingerprint for source in result.sources],
         "device_name": _gpu_of(record),
     }
+    if with_conditions:
+        summary["engine"] = record.environment.engine
+        summary["sandbox"] = record.environment.sandbox
     if record.environment.read_files:
         summary["read_files"] = record.environment.read_files
     return summary

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from clgym.engines.sandbox import Sandbox
 from clgym.protocol.ledger import LedgerEntry
 from clgym.protocol.plan import Envelope
 from clgym.protocol.runs import RETRY_FAILED
@@ -23,6 +24,8 @@ class _Line(BaseModel):
 class _Session(_Line):
     engine: Literal["process", "inline", "ray", "slurm"]
     workers: _Positive
+    sandbox: Sandbox | None = None
+    """Not in the lines of earlier versions."""
     plugins: list[dict[Literal["path", "class", "sha256"], str]] = []
 
 

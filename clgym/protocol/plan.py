@@ -307,6 +307,9 @@ class Envelope(_PlanBlock):
     """Number of evaluations of those studies."""
     registry: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     """Head of the registry in which the studies were counted; None in earlier certificates."""
+    trials_without: tuple[Literal["process", "sandbox"], ...] | None = None
+    """What learners of some trials lacked: a process of their own, a sandbox. None in earlier
+    certificates, which do not say."""
 
 
 class Certificate(_PlanBlock):

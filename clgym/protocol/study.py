@@ -9,6 +9,7 @@ from clgym._moved import report_renamed
 from clgym.errors import BadPlan, Tampered
 from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.description import Description, describe_strategy
+from clgym.protocol.conditions import lacks_of
 from clgym.protocol.ledger import Ledger
 from clgym.protocol.modes import check_start, choose
 from clgym.protocol.plan import Body, Certificate, Choice, Envelope, StudyPlan, Trial
@@ -74,7 +75,8 @@ def tune(
             if first_line:
                 ledger.append("plan", **first_line)
             pool, plugins = where.pool, recorded_plugins(where.out, where.plugins)
-            ledger.append("session", engine=pool.engine, workers=pool.workers, **plugins)
+            how = {"engine": pool.engine, "workers": pool.workers, "sandbox": where.sandbox}
+            ledger.append("session", **how, **plugins)
             if retry_failed:
                 runs.retry_failed()
             on_event({"kind": "plan", "plan": plan, "done": len(runs.replies)})
@@ -185,6 +187,7 @@ def _seal(plan: StudyPlan, trials: list[Trial], chosen: list[Choice], runs: Runs
         study_number=others.number,
         evaluations_before=others.evaluations,
         registry=others.registry,
+        trials_without=lacks_of(ledger.entries),
     )
     certificate = Certificate(hash=body.digest, body=body, envelope=envelope)
     text = json.dumps(certificate.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"

@@ -8,7 +8,13 @@ from clgym.protocol.plan import Certificate, StudyPlan, Trial
 from clgym.protocol.samplers import SEEDED
 from clgym.protocol.space import Space
 
-__all__ = ["flags_of_study", "set_by_hand"]
+__all__ = ["LACKS", "flags_of_study", "set_by_hand"]
+
+LACKS = {
+    "process": "tuned without a process of its own for the learner",
+    "sandbox": "tuned without a sandbox",
+}
+"""Warning about what learners of the trials lacked (`Envelope.trials_without`)."""
 
 
 def set_by_hand(plan: StudyPlan) -> str:
@@ -43,6 +49,7 @@ def flags_of_study(certificate: Certificate) -> Iterator[str]:
     if plan.trials and plan.sampler in SEEDED and plan.sampler_seed != usual_seed:
         yield f"the sampler's seed is {plan.sampler_seed} instead of {usual_seed}"
     yield from _without_choice(plan, certificate.body.trials)
+    yield from (LACKS[lack] for lack in certificate.envelope.trials_without or ())
 
 
 def _without_choice(plan: StudyPlan, trials: Sequence[Trial]) -> Iterator[str]:

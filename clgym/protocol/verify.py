@@ -19,6 +19,7 @@ from clgym.engines.pool import PoolSpec
 from clgym.errors import BadPlan, BadRecord
 from clgym.files import canonical_json, sha256
 from clgym.protocol.audit import Audit
+from clgym.protocol.conditions import condition_problems
 from clgym.protocol.jobs import run_summary
 from clgym.protocol.ledger import NAME, LedgerEntry, read_ledger
 from clgym.protocol.ledger_audit import envelope_problems, line_problems
@@ -296,6 +297,7 @@ class _Study:
             f"body.{place} does not follow from the ledger"
             for place in differences(expected, _json(certificate.body))
         )
+        yield from condition_problems(certificate, self._entries)
         if seals and certificate.hash != seals[-1].body["hash"]:
             yield "`hash` is not the one in the ledger's seal"
         yield from envelope_problems(certificate.envelope, self._entries)
@@ -315,7 +317,8 @@ class _Study:
         run = open_run(folder)
         yield from record_problems(run)
         stated = {"key": spec.key, "trial": spec.trial, "seed": spec.seed, "status": "done"}
-        expected = json.loads(canonical_json({**stated, **run_summary(run)}))
+        summary = run_summary(run, self._plan.by_hand is not None)
+        expected = json.loads(canonical_json({**stated, **summary}))
         for name in sorted({*expected, *entry.body}):
             if name not in entry.body or expected.get(name) != entry.body[name]:
                 yield f"{name} is not what the ledger says"

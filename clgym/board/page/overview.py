@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from clgym.board.page.tables import BLIND_MODES, BoardRow, BoardTable
 from clgym.board.reading.entries import BY_AUTHOR, BY_HAND
+from clgym.protocol.study_flags import LACKS
 from clgym.results.record import Record
 
 __all__ = [
@@ -66,6 +67,7 @@ def doubts_about(row: BoardRow) -> list[str]:
         "tuning looked at the evaluation stream": row.mode not in _UNSEEN,
         "its options were set by hand": row.mode == BY_AUTHOR,
         "gym and learner shared a process": any(r.environment.engine == "inline" for r in records),
+        LACKS["process"]: LACKS["process"] in row.entry.flags,
         "it was scored on training rows": any(r.result.scored_on != "test" for r in records),
         "only part of the stream was run": any(r.result.part is not None for r in records),
         "the learner kept more than it declared": any(r.breaches for r in records),
