@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from clgym.engines.sandbox import Sandbox
+from clgym.gym.request import Sandbox
 from clgym.protocol.ledger import LedgerEntry
 from clgym.protocol.plan import Envelope
 from clgym.protocol.runs import RETRY_FAILED

@@ -1,7 +1,8 @@
 """Pairs: two sources under one scenario, one for tuning and one for evaluation."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, JsonValue, model_serializer
@@ -10,8 +11,17 @@ from clgym._moved import report_renamed
 from clgym.data.halves import HALVES, Half
 from clgym.errors import BadPlan, UnknownName, near
 from clgym.files import canonical_json, sha256
+from clgym.text import printable
 
-__all__ = ["PAIRS", "ScenarioPair", "Side", "find_pair", "numbers"]
+__all__ = [
+    "PAIRS",
+    "ScenarioPair",
+    "Side",
+    "check_name",
+    "find_pair",
+    "name_problems",
+    "numbers",
+]
 
 report_renamed(__name__)
 
@@ -87,6 +97,7 @@ class ScenarioPair(BaseModel):
 
 
 _IDENTITY = {"scenario", "config", "tuning", "evaluation"}
+_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -143,7 +154,8 @@ def _value(text: str) -> Any:
         return text
 
 
-# The paper's table of scenario pairs, and small pairs that run on embedded data.
+# The paper's table of scenario pairs, and small pairs that run on embedded data. A preset that
+# changes gets a new name, since studies are audited by name and digest (`name_problems`).
 # Columns: tuning side, evaluation side, scenario options, seeds, trials.
 _CNN = {"network": "resnet18"}
 _VIT = {"network": "vit-b16", "memory_size": 1}
@@ -338,8 +350,9 @@ def find_pair(
     changed |= {"scenario": scenario} if scenario else {}
     base = preset.model_dump() if preset else {"name": name}
     pair = ScenarioPair.model_validate({**base, **changed})
-    if preset is not None and pair.digest != preset.digest:
-        pair = pair.model_copy(update={"name": f"{preset.name}~{pair.digest[:8]}"})
+    if preset is not None:
+        pair = pair.model_copy(update={"name": _name_after(preset, pair)})
+    check_name(pair)
     if not pair.evaluation.source or _overlapping(pair):
         raise BadPlan(
             expected=f"two different sides for {pair.name}",
@@ -356,3 +369,29 @@ def _overlapping(pair: ScenarioPair) -> bool:
         return False
     one, other = pair.tuning.classes, pair.evaluation.classes
     return pair.halves and (one is None or other is None or bool(set(one) & set(other)))
+
+
+def _name_after(preset: ScenarioPair, pair: ScenarioPair) -> str:
+    """Name of a pair that was made from a preset: with its digest, if it differs."""
+    same = pair.digest == preset.digest
+    return preset.name if same else f"{preset.name}~{pair.digest[:8]}"
+
+
+def name_problems(pair: ScenarioPair) -> Iterator[str]:
+    """What is wrong if a pair is named after a preset and differs from it."""
+    preset = PAIRS.get(pair.name.partition("~")[0].replace("_", "-").lower())
+    if preset is not None and pair.name != (own := _name_after(preset, pair)):
+        yield f"the pair {printable(repr(pair.name))} has the sides and options of {own}"
+
+
+def check_name(pair: ScenarioPair) -> None:
+    """Refuse a pair that has the name of another one, or none that can be shown anywhere.
+
+    Raises:
+        BadPlan: The name is a preset's, or holds other characters than letters, digits and -_.~.
+    """
+    plain = "a name of letters, digits, '-', '_', '.' and '~' for the pair"
+    wrong = [] if _NAME.fullmatch(pair.name) else [(plain, printable(repr(pair.name)))]
+    wrong += [("a pair under its own name", problem) for problem in name_problems(pair)]
+    for expected, found in wrong:
+        raise BadPlan(expected=expected, found=found, fix="Give the pair another name")

@@ -12,6 +12,7 @@ from clgym.gym.description import Description, describe_strategy
 from clgym.protocol.conditions import lacks_of
 from clgym.protocol.ledger import Ledger
 from clgym.protocol.modes import check_start, choose
+from clgym.protocol.pairs import check_name
 from clgym.protocol.plan import Body, Certificate, Choice, Envelope, StudyPlan, Trial
 from clgym.protocol.planning import StudySpec, make_plan, survey
 from clgym.protocol.plugin_files import recorded_plugins
@@ -105,6 +106,7 @@ def _planned(
     asked: StudySpec, where: ExecutionOptions, ledger: Ledger
 ) -> tuple[StudyPlan, Space, dict[str, object] | None]:
     """The plan, its space, and the ledger's first line if it is not written yet."""
+    check_name(asked.pair)
     description = describe_strategy(asked.strategy, where.plugins, asked.config, where.sandbox)
     space = _space(asked, where, description)
     question = sha256(canonical_json(asked.pair.model_dump(mode="json")))

@@ -24,6 +24,7 @@ from clgym.protocol.jobs import run_summary
 from clgym.protocol.ledger import NAME, LedgerEntry, read_ledger
 from clgym.protocol.ledger_audit import envelope_problems, line_problems
 from clgym.protocol.outcome import evaluation_files
+from clgym.protocol.pairs import name_problems
 from clgym.protocol.places import links_and_devices, study_of
 from clgym.protocol.plan import Certificate, Pruner, StudyPlan, evaluation_seeds
 from clgym.protocol.plugin_files import other_plugins
@@ -225,6 +226,8 @@ class _Study:
             yield "it does not hash to plan_hash"
         if plan.pair.digest != plan.pair_hash:
             yield "pair does not hash to pair_hash"
+        if plan.by_hand is not None:  # presets of earlier versions had other options
+            yield from name_problems(plan.pair)
         if sha256(canonical_json(plan.space)) != plan.space_hash:
             yield "space does not hash to space_hash"
         if sha256(canonical_json(body["survey"]["overlap"])) != plan.overlap_hash:
