@@ -219,8 +219,11 @@ def show_certificate(
         console.print(f"... and {len(ordered) - _SHOWN} more", highlight=False)
     for choice in body.chosen:
         stream = "" if choice.seed is None else f" for stream {choice.seed}"
-        for config in choice.configs:
+        for config in choice.configs if plan.mode != "default" or not plan.set_by_hand else ():
             console.print(f"chosen{stream}: {_settings(config)}", highlight=False, markup=False)
+    if options := set_by_hand(plan):
+        words = f"set by hand: {options}. {_consequence(plan)}"
+        console.print(words, highlight=False, soft_wrap=True, markup=False)
     budget = ", ".join(f"{number:,} {name}" for name, number in body.budget.items())
     console.print(f"budget: {budget}", highlight=False)
     console.print(f"mode: {plan.mode}; certificate {certificate.hash}", highlight=False)

@@ -1,5 +1,6 @@
 """What the author of a study chose by hand is said by the plan, the evaluation and the board."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 from clgym.board.page.tables import tables_of
 from clgym.board.reading.entries import BY_AUTHOR, Board
 from clgym.board.reading.studies import add_study
-from clgym.cli._trials import TrialProgress
+from clgym.cli._console import Console
+from clgym.cli._trials import TrialProgress, show_certificate
 from clgym.engines.pool import PoolSpec
 from clgym.gym.description import describe_strategy
 from clgym.protocol.evaluation import Evaluation, evaluate
@@ -83,6 +85,18 @@ def test_tuning_says_at_once_what_options_set_by_hand_mean(
     assert lines[1].startswith("set by hand: power=0.5. These are not the strategy's defaults")
     transfer = plan.model_copy(update={"mode": "transfer"})
     assert "without a rank" not in TrialProgress().update({"kind": "plan", "plan": transfer})[1]
+
+
+def test_values_set_by_hand_are_not_shown_as_the_defaults(
+    tmp_path: Path, plugin: Path, asked: Ask
+) -> None:
+    """Also on a terminal, which shows none of the lines of the progress."""
+    for name, config in (("hand", {"power": 0.5}), ("usual", {})):
+        out, text = tmp_path / name, io.StringIO()
+        certificate = tuned(out, plugin, asked(mode="default", config=config))
+        show_certificate(Console(file=text, width=200), certificate, out)
+        assert ("chosen: the defaults" in text.getvalue()) == (name == "usual")
+        assert ("set by hand: power=0.5. These are not" in text.getvalue()) == (name == "hand")
 
 
 def test_plans_of_earlier_versions_say_nothing_and_keep_their_hash(

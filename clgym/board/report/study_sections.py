@@ -9,6 +9,7 @@ from clgym.board.report.parts import Note, ReportFacts, ReportTable, Section, pe
 from clgym.protocol.ledger import LedgerEntry
 from clgym.protocol.outcome import Evaluation, measured
 from clgym.protocol.plan import Trial
+from clgym.protocol.study_flags import set_by_hand
 
 __all__ = ["sections"]
 
@@ -44,6 +45,7 @@ def _plan(study: LoadedStudy) -> ReportFacts:
             "criterion": f"{plan.criterion}, on {plan.score_on} rows",
             "search space": "; ".join(_dimension(d) for d in plan.space) or "none",
             "fixed options": said(plan.base),
+            "of these set by hand": set_by_hand(plan) or "none stated",
             "sampler": f"{plan.sampler}, seed {plan.sampler_seed}",
             "trials": f"{plan.trials}, each with seeds {said(plan.seeds)}",
             **({"early stopping": plan.pruner.words} if plan.pruner else {}),
