@@ -1,7 +1,7 @@
-"""Whose failure an exception is that a learner's process raised: the strategy's, or clgym's own.
+"""Class of the error that stands for an exception in a learner's process.
 
-A study counts a failed strategy as a failed run, so a fault of the machine must not be taken for
-one: it would change which hyper-parameters are chosen.
+A study counts failures of its strategy as failed runs. Faults of the machine, and of clgym itself,
+are not among them: they would change which hyper-parameters are chosen.
 """
 
 import errno

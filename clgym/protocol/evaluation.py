@@ -18,12 +18,13 @@ from clgym.gym.description import describe_strategy
 from clgym.gym.plan import method_hash
 from clgym.gym.request import Request, Sandbox
 from clgym.protocol.jobs import TARGET, RunSummary, as_message
-from clgym.protocol.ledger import NAME, Ledger
+from clgym.protocol.ledger import INTERRUPTED, NAME, Ledger
 from clgym.protocol.outcome import (
     EVALUATION,
     Evaluation,
     SeedResult,
     following,
+    interruptions,
     seed_result,
 )
 from clgym.protocol.plan import Certificate, Choice, StudyPlan, code_identity
@@ -277,8 +278,10 @@ class _Evaluating:
                 running.discard(seed)
                 if isinstance(done.error, (WorkerDied, JobLost)) and not deaths.get(done.key):
                     deaths[done.key] = 1
+                    self._interrupted(seed, done.error)
                     continue
                 if done.error is not None and not isinstance(done.error, FAILURES):
+                    self._interrupted(seed, done.error)
                     raise done.error
                 # Made by `clgym.protocol.jobs.Jobs`; empty if the run failed.
                 summary = cast(RunSummary, done.reply or {})
@@ -286,6 +289,11 @@ class _Evaluating:
                 waiting[seed] = waiting[seed][1:] if done.error is None else []
                 if not waiting[seed]:
                     self._ended(seed, done.error, summary)
+
+    def _interrupted(self, seed: int, error: ClgymError) -> None:
+        """Write a line for a run that ended without a result, and will be repeated."""
+        facts = {"error": type(error).__name__, "reason": error.found}
+        self._ledger.append(INTERRUPTED, evaluation=self._number, seed=seed, **facts)
 
     def _check_files(self, request: Request, reply: RunSummary) -> None:
         """Check that the files that the strategy read are those of the tuning."""
@@ -343,7 +351,13 @@ class _Evaluating:
         code = code_identity()
         facts: dict[str, object] = {
             "schema_version": 1,
-            **following(self._certificate, code, seeds, records),
+            **following(
+                self._certificate,
+                code,
+                seeds,
+                records,
+                interruptions(self._ledger.entries, self._number),
+            ),
             "code": code.model_dump(mode="json"),
             "tuning_seconds": self._tuning_seconds(),
             "seeds": [seed.model_dump(mode="json") for seed in seeds],

@@ -15,13 +15,15 @@ from clgym._moved import report_renamed
 from clgym.errors import Tampered
 from clgym.files import canonical_json, sha256, writing
 
-__all__ = ["EntryBody", "LedgerEntry", "Ledger", "read_ledger"]
+__all__ = ["INTERRUPTED", "EntryBody", "Ledger", "LedgerEntry", "read_ledger"]
 
 report_renamed(__name__)
 
 NAME = "ledger.jsonl"
 START = "0" * 64
 """Value to which the first line is chained."""
+INTERRUPTED = "interrupted"
+"""Kind of the line for a run that an error ended without a result, and that is begun again."""
 
 
 EntryBody = dict[str, Any]

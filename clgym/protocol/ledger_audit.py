@@ -7,7 +7,7 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clgym.gym.request import Sandbox
-from clgym.protocol.ledger import LedgerEntry
+from clgym.protocol.ledger import INTERRUPTED, LedgerEntry
 from clgym.protocol.plan import Envelope
 from clgym.protocol.runs import RETRY_FAILED
 
@@ -48,6 +48,15 @@ class _RetryFailed(_Line):
     error: str
 
 
+class _Interrupted(_Line):
+    error: str
+    reason: str
+    key: str | None = None
+    """Run of the tuning; None in an evaluation."""
+    evaluation: int | None = None
+    seed: int | None = None
+
+
 class _Sealed(_Line):
     certificate: str
     hash: str
@@ -79,6 +88,7 @@ _LINES: dict[str, type[_Line]] = {
     "session": _Session,
     "retry": _Retry,
     RETRY_FAILED: _RetryFailed,
+    INTERRUPTED: _Interrupted,
     "sealed": _Sealed,
     "opened": _Opened,
     "evaluated": _Evaluated,
@@ -99,7 +109,7 @@ def line_problems(entries: Sequence[LedgerEntry]) -> Iterator[str]:
         key = str(entry.body.get("key"))
         if entry.kind == "trial":
             started.add(key)
-        elif entry.kind in ("run", "retry") and key.rpartition("/")[0] not in started:
+        elif _is_of_a_run(entry) and key.rpartition("/")[0] not in started:
             yield f"line {number} is of {key}, which was not started before"
         failed = entry.kind == "run" and entry.body.get("status") != "done"
         model = _FailedRun if failed else _LINES.get(entry.kind)
@@ -107,6 +117,12 @@ def line_problems(entries: Sequence[LedgerEntry]) -> Iterator[str]:
             yield f"line {number}: time is no number"
         if model is not None:
             yield from (f"line {number}: {problem}" for problem in _misfits(model, entry))
+
+
+def _is_of_a_run(entry: LedgerEntry) -> bool:
+    """Whether a line is of a run of the tuning, which must have been started."""
+    tuning = entry.kind == INTERRUPTED and "evaluation" not in entry.body
+    return tuning or entry.kind in ("run", "retry")
 
 
 def _misfits(model: type[_Line], entry: LedgerEntry) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """``evaluation.json``: the result of an evaluation, and what its records determine."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clgym.files import canonical_json, sha256
 from clgym.protocol.jobs import order_hash
-from clgym.protocol.ledger import LedgerEntry
+from clgym.protocol.ledger import INTERRUPTED, LedgerEntry
 from clgym.protocol.plan import Certificate, Choice, Code, code_of
 from clgym.protocol.study_flags import flags_of_study
 from clgym.results.record import Environment, Record, result_hash
@@ -22,6 +22,7 @@ __all__ = [
     "Spread",
     "evaluation_files",
     "following",
+    "interruptions",
     "measured",
     "seed_result",
     "summarised",
@@ -178,8 +179,25 @@ def measured(evaluation: Evaluation, adapts: bool) -> tuple[list[str], list[list
     return heads, [*rows, [spread.std for spread in spreads]]
 
 
+def interruptions(entries: Iterable[LedgerEntry], number: int) -> list[str]:
+    """Errors that ended runs of the tuning or of an evaluation without a result, by their names.
+
+    Such a run is begun again, so a strategy that causes them itself has more attempts than others.
+
+    Args:
+        entries: Lines of the ledger.
+        number: Number of the evaluation.
+    """
+    lines = [entry.body for entry in entries if entry.kind == INTERRUPTED]
+    return [body["error"] for body in lines if body.get("evaluation", number) == number]
+
+
 def following(
-    certificate: Certificate, code: Code, seeds: list[SeedResult], records: list[Record]
+    certificate: Certificate,
+    code: Code,
+    seeds: list[SeedResult],
+    records: list[Record],
+    ended: Sequence[str] = (),
 ) -> dict[str, object]:
     """All values of an evaluation that other files determine, for writing and for the audit.
 
@@ -188,6 +206,7 @@ def following(
         code: Code of the evaluation.
         seeds: Results of the seeds, in the order of the plan.
         records: Records of the seeds that did not fail.
+        ended: Errors that ended runs without a result.
     """
     body = certificate.body
     plan = body.plan
@@ -212,8 +231,14 @@ def following(
         "evaluation_seconds": float(sum(s.wall_seconds or 0 for s in seeds)),
         "summary": summarised(seeds),
         "environment": records[0].environment.model_dump(mode="json") if records else None,
-        "flags": _flags(certificate, code, seeds, records),
+        "flags": sorted({*_flags(certificate, code, seeds, records), *_interrupted(ended)}),
     }
+
+
+def _interrupted(ended: Sequence[str]) -> Iterator[str]:
+    if ended:
+        runs = f"{len(ended)} run was" if len(ended) == 1 else f"{len(ended)} runs were"
+        yield f"{runs} ended without a result and begun again: {', '.join(sorted(set(ended)))}"
 
 
 def _flags(

@@ -26,7 +26,7 @@ from clgym.errors import (
 )
 from clgym.gym.request import Request, Sandbox
 from clgym.protocol.jobs import TARGET, RunSummary, as_message, rules_of
-from clgym.protocol.ledger import EntryBody, Ledger, LedgerEntry
+from clgym.protocol.ledger import INTERRUPTED, EntryBody, Ledger, LedgerEntry
 from clgym.protocol.plan import RunScore, StudyPlan
 from clgym.protocol.relatives import register_study
 from clgym.protocol.samplers import ADAPTIVE
@@ -240,6 +240,7 @@ class Runs:
                 self._emit({"kind": "retry", "key": key, "reason": error.found})
                 return False
         if error is not None and not isinstance(error, FAILURES):
+            self.ledger.append(INTERRUPTED, key=key, error=type(error).__name__, reason=error.found)
             raise error
         body: EntryBody = {"key": key, "trial": spec.trial, "seed": spec.seed}
         if error is not None:

@@ -21,7 +21,7 @@ from clgym.files import canonical_json, sha256
 from clgym.protocol.audit import Audit
 from clgym.protocol.conditions import condition_problems
 from clgym.protocol.jobs import run_summary
-from clgym.protocol.ledger import NAME, LedgerEntry, read_ledger
+from clgym.protocol.ledger import INTERRUPTED, NAME, LedgerEntry, read_ledger
 from clgym.protocol.ledger_audit import envelope_problems, line_problems
 from clgym.protocol.outcome import evaluation_files
 from clgym.protocol.pairs import name_problems
@@ -48,7 +48,7 @@ __all__ = ["verify"]
 
 report_renamed(__name__)
 
-_TUNING = ("session", "trial", "run", "retry", RETRY_FAILED, "pruned", "sealed")
+_TUNING = ("session", "trial", "run", "retry", RETRY_FAILED, INTERRUPTED, "pruned", "sealed")
 _RUNG = re.compile(r"^runs/experience-\d+/")
 _EVALUATING = ("opened", "evaluated", "complete")
 _SURVEYED = ("pair", "tuning", "evaluation", "withheld_images", "experiences")
@@ -253,7 +253,7 @@ class _Study:
         seen: set[tuple[Any, ...]] = set()
         failed: set[Any] = set()
         for number, entry in enumerate(self._entries[1:], 2):
-            allowed = _EVALUATING if sealed else _TUNING
+            allowed = (*_EVALUATING, INTERRUPTED) if sealed else _TUNING
             if entry.kind not in allowed:
                 yield f"line {number} is {entry.kind!r}, {'after' if sealed else 'before'} the seal"
             sealed = sealed or entry.kind == "sealed"

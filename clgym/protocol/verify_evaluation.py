@@ -12,7 +12,14 @@ from clgym.protocol.audit import Audit
 from clgym.protocol.bands import above_band
 from clgym.protocol.evaluation import choice_of, requests_of
 from clgym.protocol.ledger import LedgerEntry
-from clgym.protocol.outcome import EVALUATION, Evaluation, SeedResult, following, seed_result
+from clgym.protocol.outcome import (
+    EVALUATION,
+    Evaluation,
+    SeedResult,
+    following,
+    interruptions,
+    seed_result,
+)
 from clgym.protocol.plan import Certificate, StudyPlan
 from clgym.protocol.record_audit import (
     ExpectedRecord,
@@ -85,7 +92,8 @@ class EvaluationAudit:
         records = [open_run(own).record for own in done if is_run(own)]
         facts = found.model_dump(mode="json")
         runs = [e for e in self._entries if e.kind == "run"]
-        wanted = following(certificate, found.code, list(found.seeds), records)
+        ended = interruptions(self._entries, self._number)
+        wanted = following(certificate, found.code, list(found.seeds), records, ended)
         wanted |= {
             "evaluation_number": self._number,
             "tuning_seconds": float(sum(e.body.get("seconds", 0.0) for e in runs)),

@@ -35,6 +35,7 @@ def test_fetching_and_reading_agree_on_the_folder(monkeypatch, tmp_path):
     from clgym.data.locate import locate
 
     monkeypatch.delenv("CLGYM_DATA", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))  # other tests find no such data
     card = replace(CARDS["mnist"], downloads=(("https://example.org/x.gz", "sha256:0"),))
     monkeypatch.setattr(fetching, "find_card", lambda name: card)
 

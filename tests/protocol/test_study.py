@@ -22,6 +22,7 @@ from clgym.gym.request import Request
 from clgym.protocol import jobs
 from clgym.protocol.evaluation import evaluate
 from clgym.protocol.ledger import Ledger, read_ledger
+from clgym.protocol.outcome import interruptions
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.plan import Certificate
 from clgym.protocol.runs import ExecutionOptions
@@ -129,6 +130,10 @@ def test_an_error_of_the_gym_is_no_failed_trial(
     certificate = tune(asked(), here(tmp_path / "study", plugin))
     assert certificate.hash == read_certificate(finished).hash
     assert certificate.envelope.retries == 0
+    lines = read_ledger(tmp_path / "study/ledger.jsonl")
+    assert [e.body["error"] for e in lines if e.kind == "interrupted"] == ["GymFailed"]
+    assert verify(tmp_path / "study").problems == []
+    assert interruptions(lines, 1) == ["GymFailed"]
 
 
 @pytest.mark.slow

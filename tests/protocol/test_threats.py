@@ -15,8 +15,9 @@ from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.protocol import evaluation, jobs
 from clgym.protocol.ledger import read_ledger
+from clgym.protocol.pairs import find_pair
 from clgym.protocol.runs import ExecutionOptions
-from clgym.protocol.study import tune
+from clgym.protocol.study import StudySpec, tune
 from clgym.protocol.verify import verify
 from factories import copy_plugin
 
@@ -117,6 +118,27 @@ def test_a_full_disk_is_no_failed_seed(
     result = evaluation.evaluate(folder, HERE, plugins=(plugin,))
     assert [seed.status for seed in result.seeds] == ["done", "done"]
     assert verify(folder).problems == []
+
+
+def test_a_run_that_is_begun_again_after_an_error_is_counted(tmp_path: Path) -> None:
+    """A strategy could raise an error of the gym until it likes what it got."""
+    unlucky = tmp_path / "unlucky"
+    plugin = copy_plugin("gambles", tmp_path, UNLUCKY=str(unlucky))
+    folder = tmp_path / "study"
+    asked = StudySpec("gambles", find_pair("digits-t2"), mode="default", seeds=(0, 1))
+    tune(asked, ExecutionOptions(folder, HERE, plugins=(plugin,)))
+    for _ in range(2):
+        unlucky.touch()
+        with pytest.raises(BadOutput):
+            evaluation.evaluate(folder, HERE, plugins=(plugin,))
+    unlucky.unlink()
+    result = evaluation.evaluate(folder, HERE, plugins=(plugin,))
+    flag = "2 runs were ended without a result and begun again: BadOutput"
+    assert flag in result.flags and [seed.status for seed in result.seeds] == ["done", "done"]
+    assert verify(folder).problems == []
+    text = folder / "evaluations/1/evaluation.json"
+    text.write_text(text.read_text().replace(flag, "nothing"))
+    assert any("flags" in problem for problem in verify(folder).problems)
 
 
 def test_other_code_or_packages_are_flagged(
