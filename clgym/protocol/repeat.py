@@ -12,7 +12,7 @@ from typing import Any, Literal
 from clgym.data import withheld
 from clgym.draws import other_draws
 from clgym.engines.pool import PoolSpec, gather, open_pool
-from clgym.errors import BadPlan, ClgymError
+from clgym.errors import BadPlan, ClgymError, MissingData, MissingExtra
 from clgym.files import sha256
 from clgym.gym.request import Request
 from clgym.protocol.evaluation import choice_of, requests_of
@@ -177,8 +177,11 @@ def look_again(
     except BadPlan as error:
         yield f"the pair would be refused today: {error.found}"
         return
-    except ClgymError as error:
+    except (MissingData, MissingExtra) as error:
         notes.append(f"both sides were not looked at again: {error.found}")
+        return
+    except ClgymError as error:
+        yield f"both sides could not be looked at again: {error.found}"
         return
     old, new = said["overlap"], found["overlap"]
     for name in ("shared_images", "shared_classes", "images"):
