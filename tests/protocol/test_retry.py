@@ -75,7 +75,7 @@ def test_a_device_without_memory_is_a_failed_trial(tmp_path: Path, asked: Ask) -
     assert [trial.status for trial in body.trials] == expected
     assert {"failed", "done"} <= set(expected)
     failed = [e.body for e in read_ledger(out / "ledger.jsonl") if e.body.get("status") == "failed"]
-    assert all(run["error"] == "StrategyFailed" for run in failed)
+    assert all(run["error"] == "OutOfMemory" for run in failed)
     assert all("OutOfMemoryError: CUDA out of memory" in str(run["reason"]) for run in failed)
 
 
