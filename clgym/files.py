@@ -15,11 +15,13 @@ import shutil
 import socket
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from clgym.errors import BadOutput
+from clgym.text import printable
 
 __all__ = [
     "canonical_json",
@@ -29,6 +31,7 @@ __all__ = [
     "load_checked",
     "locked",
     "part_name",
+    "repeated_keys",
     "sha256",
     "write_atomic",
     "write_whole",
@@ -201,6 +204,22 @@ def _normalised(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_normalised(v) for v in value]
     return value
+
+
+def repeated_keys(data: bytes) -> Iterator[str]:
+    """Yield keys that stand twice in a JSON object, of which readers take the first or the last."""
+    found: list[str] = []
+
+    def note(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        counts = Counter(key for key, _ in pairs)
+        found.extend(key for key, count in counts.items() if count > 1)
+        return dict(pairs)
+
+    try:
+        json.loads(data, object_pairs_hook=note)
+    except ValueError:
+        return  # whoever reads the values says what is wrong
+    yield from (f"the key {printable(key)!r} more than once" for key in found)
 
 
 def sha256(data: bytes) -> str:

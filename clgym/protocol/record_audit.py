@@ -1,7 +1,5 @@
 """Contradictions of a run with its predictions, its seeds or its plan."""
 
-import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,14 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from clgym.data.sources import CARDS
 from clgym.errors import Tampered
-from clgym.files import canonical_json
+from clgym.files import canonical_json, repeated_keys
 from clgym.gym.folder import without_paths
 from clgym.protocol.plan import StudyPlan, code_of
-from clgym.results.layout import RECORD
 from clgym.results.record import Record, Result
 from clgym.results.stored import StoredRun
 from clgym.scenario import class_permutation
-from clgym.text import printable
 
 __all__ = [
     "ExpectedRecord",
@@ -32,7 +28,7 @@ __all__ = [
 
 def parsed(model: Any, data: bytes) -> Any:
     """Validate strictly: a file that is merely equivalent counts as different."""
-    if twice := next(_repeated_keys(data), None):
+    if twice := next(repeated_keys(data), None):
         raise Tampered(expected="each key once", found=twice, fix="Restore the file")
     try:
         return model.model_validate_json(data)
@@ -42,22 +38,6 @@ def parsed(model: Any, data: bytes) -> Any:
         raise Tampered(
             expected="a file that validates", found=f"{first['msg']} at {place}", fix="Restore it"
         ) from None
-
-
-def _repeated_keys(data: bytes) -> Iterator[str]:
-    """Yield keys that stand twice in a JSON object, of which readers take the first or the last."""
-    found: list[str] = []
-
-    def note(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        counts = Counter(key for key, _ in pairs)
-        found.extend(key for key, count in counts.items() if count > 1)
-        return dict(pairs)
-
-    try:
-        json.loads(data, object_pairs_hook=note)
-    except ValueError:
-        return  # the models say what is wrong
-    yield from (f"the key {printable(key)!r} more than once" for key in found)
 
 
 def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
@@ -80,7 +60,6 @@ def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
 
 def record_problems(run: StoredRun) -> Iterator[str]:
     """Contradictions of a run, with a record of any schema, with its predictions and seeds."""
-    yield from _repeated_keys((run.folder / RECORD).read_bytes())
     yield from run.problems()
     yield from class_order_problems(run.result)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pydantic
 
 from clgym.errors import BadRecord
-from clgym.files import sha256
+from clgym.files import repeated_keys, sha256
 from clgym.results.consistency import impossible_numbers, own_problems, prediction_problems
 from clgym.results.layout import RECORD, SERIES
 from clgym.results.predictions import StoredPredictions, read_predictions
@@ -56,6 +56,8 @@ class StoredRun:
             predictions_needed: Whether missing predictions are a problem; without them, only
                 contradictions within the record can be found.
         """
+        file = self.folder / RECORD
+        yield from repeated_keys(file.read_bytes()) if file.is_file() else ()
         impossible = list(impossible_numbers(self.record))
         yield from impossible
         if impossible:
