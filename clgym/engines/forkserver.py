@@ -86,7 +86,8 @@ class _Server:
             except (OSError, TypeError):  # of a system without room for processes or descriptors
                 traceback.print_exc()  # the gym notices that the worker's socket is closed
                 for descriptor in descriptors:
-                    os.close(descriptor)
+                    with contextlib.suppress(OSError):
+                        os.close(descriptor)
         elif data:
             with contextlib.suppress(Exception):  # workers will report what is wrong with it
                 prepare(self._target, data[0])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 
 from clgym.engines.pool import Done, PoolSpec, open_pool
-from clgym.errors import ClgymError, WorkerDied
+from clgym.errors import ClgymError, JobLost, WorkerDied
 from clgym.gym.request import Request
 from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.runs import Event
@@ -38,7 +38,7 @@ def run_batch(
         Errors of the runs that failed, by key.
     """
     waiting, running = dict(requests), dict[str, Request]()
-    failed, deaths = dict[str, ClgymError](), set[str]()
+    failed, deaths = dict[str, ClgymError](), set[tuple[str, str]]()
     workers = open_pool(pool, TARGET, lambda key, event: emit(_progress(key, event)))
     try:
         while waiting or running:
@@ -49,8 +49,9 @@ def run_batch(
                     workers.submit(key, as_message(running[key], [], keep_state))
             for done in workers.wait(_POLL_SECONDS):
                 request = running.pop(done.key)
-                if isinstance(done.error, WorkerDied) and done.key not in deaths:
-                    deaths.add(done.key)
+                death = (done.key, type(done.error).__name__)
+                if isinstance(done.error, (WorkerDied, JobLost)) and death not in deaths:
+                    deaths.add(death)
                     waiting[done.key] = request
                     continue
                 if done.error is not None:

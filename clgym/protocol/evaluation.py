@@ -265,7 +265,7 @@ class _Evaluating:
             for seed in plan.evaluation_seeds
             if seed not in self._failed
         }
-        deaths: dict[str, int] = {}
+        deaths: set[tuple[str, str]] = set()
         running: set[int] = set()
         while any(waiting.values()) or running:
             for seed, requests in waiting.items():
@@ -276,8 +276,9 @@ class _Evaluating:
             for done in pool.wait(1.0):
                 seed = int(done.key)
                 running.discard(seed)
-                if isinstance(done.error, (WorkerDied, JobLost)) and not deaths.get(done.key):
-                    deaths[done.key] = 1
+                death = (done.key, type(done.error).__name__)
+                if isinstance(done.error, (WorkerDied, JobLost)) and death not in deaths:
+                    deaths.add(death)
                     self._interrupted(seed, done.error)
                     continue
                 if done.error is not None and not isinstance(done.error, FAILURES):

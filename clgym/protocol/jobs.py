@@ -20,7 +20,7 @@ from clgym.gym.request import Request, make_stream
 from clgym.gym.run import run
 from clgym.messages import to_tree
 from clgym.protocol.overlap import check, check_looks, compare, footprint, looks
-from clgym.protocol.pairs import ScenarioPair
+from clgym.protocol.pairs import ScenarioPair, named_by_sides
 from clgym.results.layout import STATE
 from clgym.results.record import Record, result_hash
 from clgym.results.stored import StoredRun, open_run
@@ -164,7 +164,7 @@ def _survey(message: Mapping[str, Any]) -> Message:
         for source, side in zip(sources, (pair.tuning, pair.evaluation), strict=True)
     ]
     # Plans contain no paths, so from here on a source is known by its name.
-    pair = pair.model_copy(update={"tuning": named[0], "evaluation": named[1]})
+    pair = named_by_sides(pair.model_copy(update={"tuning": named[0], "evaluation": named[1]}))
     streams = [
         make_stream(
             Request("", pair.scenario, None, {}, {**pair.config, **side.options()}, data_root=root)

@@ -41,6 +41,8 @@ class _FailedRun(_Line):
 class _Retry(_Line):
     key: str
     reason: str
+    error: Literal["WorkerDied", "JobLost"] | None = None
+    """Not in the lines of earlier versions."""
 
 
 class _RetryFailed(_Line):

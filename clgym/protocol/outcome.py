@@ -188,8 +188,9 @@ def interruptions(entries: Iterable[LedgerEntry], number: int) -> list[str]:
         entries: Lines of the ledger.
         number: Number of the evaluation.
     """
-    lines = [entry.body for entry in entries if entry.kind == INTERRUPTED]
-    return [body["error"] for body in lines if body.get("evaluation", number) == number]
+    lines = [entry.body for entry in entries if entry.kind in (INTERRUPTED, "retry")]
+    own = [body for body in lines if body.get("evaluation", number) == number]
+    return [body["error"] for body in own if "error" in body]  # earlier versions named none
 
 
 def following(

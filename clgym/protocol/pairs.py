@@ -20,6 +20,7 @@ __all__ = [
     "check_name",
     "find_pair",
     "name_problems",
+    "named_by_sides",
     "numbers",
 ]
 
@@ -351,7 +352,7 @@ def find_pair(
     base = preset.model_dump() if preset else {"name": name}
     pair = ScenarioPair.model_validate({**base, **changed})
     if preset is not None:
-        pair = pair.model_copy(update={"name": _name_after(preset, pair)})
+        pair = named_by_sides(pair)
     check_name(pair)
     if not pair.evaluation.source or _overlapping(pair):
         raise BadPlan(
@@ -371,16 +372,18 @@ def _overlapping(pair: ScenarioPair) -> bool:
     return pair.halves and (one is None or other is None or bool(set(one) & set(other)))
 
 
-def _name_after(preset: ScenarioPair, pair: ScenarioPair) -> str:
-    """Name of a pair that was made from a preset: with its digest, if it differs."""
-    same = pair.digest == preset.digest
-    return preset.name if same else f"{preset.name}~{pair.digest[:8]}"
+def named_by_sides(pair: ScenarioPair) -> ScenarioPair:
+    """The pair under its own name: if it differs from the preset of its name, with its digest."""
+    preset = PAIRS.get(pair.name.partition("~")[0].replace("_", "-").lower())
+    if preset is None:
+        return pair
+    own = "" if pair.digest == preset.digest else f"~{pair.digest[:8]}"
+    return pair.model_copy(update={"name": preset.name + own})
 
 
 def name_problems(pair: ScenarioPair) -> Iterator[str]:
     """What is wrong if a pair is named after a preset and differs from it."""
-    preset = PAIRS.get(pair.name.partition("~")[0].replace("_", "-").lower())
-    if preset is not None and pair.name != (own := _name_after(preset, pair)):
+    if pair.name != (own := named_by_sides(pair).name):
         yield f"the pair {printable(repr(pair.name))} has the sides and options of {own}"
 
 

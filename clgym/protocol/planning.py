@@ -25,7 +25,7 @@ from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.samplers import ADAPTIVE, SAMPLERS, available
 from clgym.protocol.space import Space, find_space, literal_in
 
-__all__ = ["StudySpec", "make_plan", "survey"]
+__all__ = ["StudySpec", "given_values", "make_plan", "survey"]
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def make_plan(
             "one_of": asked.one_of,
             "by_hand": {
                 "options": [name for name in by_hand if name in base],
-                "own_space": asked.mode == "default" or asked.space in (None, *gtep.SPACES),
+                "own_space": _is_own(asked, where, description, space),
             },
             "pruner": _pruner(asked, looked["experiences"]),
             "device": where.pool.device(0).partition(":")[0],
@@ -132,6 +132,30 @@ def make_plan(
             **_method(asked, where, description, values, tuned),
         }
     )
+
+
+def _is_own(
+    asked: StudySpec, where: ExecutionOptions, description: Description, space: Space
+) -> bool:
+    """Whether the search space is one that the strategy or the paper states, also in a file."""
+    if asked.mode == "default" or asked.space in (None, *gtep.SPACES):
+        return True
+    try:
+        own = find_space(asked.strategy, None, description.fields, where.plugins)
+    except BadPlan:  # the strategy states none
+        return False
+    return own.without(given_values(asked, description)).describe() == space.describe()
+
+
+def given_values(asked: StudySpec, description: Description) -> dict[str, object]:
+    """Values of the options that the request gives, which are not tuned.
+
+    Raises:
+        BadConfig: A value does not fit its option.
+    """
+    known = {f.name: f for f in description.fields}
+    given = {key.replace("-", "_"): value for key, value in asked.config.items()}
+    return {k: known[k].check(v, asked.strategy) for k, v in given.items() if k in known}
 
 
 def _sides(pair: ScenarioPair, looked: Mapping[str, Any]) -> dict[str, object]:

@@ -49,8 +49,12 @@ class Replay(Runs):
         self, specs: Sequence[TrialRun], enough: Callable[[TrialRun], bool] = lambda spec: False
     ) -> list[RunScore | None]:
         """Note the runs that are required, and return their scores from the ledger."""
-        self.required |= {spec.key: spec for spec in specs}
         due = [spec for spec in specs if spec.key in self.replies or not enough(spec)]
+        # Runs that began before the images of others reached the cap are among those required.
+        began = {entry.body["key"] for entry in self.ledger.of("trial")}
+        self.required |= {
+            spec.key: spec for spec in specs if spec in due or spec.key.rpartition("/")[0] in began
+        }
         scores = super().carry_out(due)
         known = {spec.key: score for spec, score in zip(due, scores, strict=True)}
         return [known.get(spec.key) for spec in specs]

@@ -5,7 +5,7 @@ depend on the plan and on results in trial order, never on which run finished fi
 the number of workers do not change the certificate's body.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +108,7 @@ class Runs:
         self.device_names: set[str] = set()
         self.read_files: dict[str, str] = {}
         self._pool: WorkerPool | None = None
-        self._deaths: dict[str, int] = {}
+        self._deaths: Counter[tuple[str, str]] = Counter()
         self._registered = False
         for entry in ledger.entries:
             self._know(entry)
@@ -118,9 +118,9 @@ class Runs:
         """Process one ledger line; a run that the user chose to repeat counts as not done."""
         key = entry.body.get("key", "")
         if entry.kind == "retry":
-            self._deaths[key] = self._deaths.get(key, 0) + 1
+            self._deaths[key, entry.body.get("error", WorkerDied.__name__)] += 1
         elif entry.kind == RETRY_FAILED:
-            self._deaths.pop(key, None)
+            self._deaths.pop((key, WorkerDied.__name__), None)
             del self.replies[key]
         elif entry.kind == "pruned":
             self.pruned[key] = entry.body
@@ -234,9 +234,11 @@ class Runs:
         """
         key, error = spec.key, done.error
         if isinstance(error, (WorkerDied, JobLost)):
-            self._deaths[key] = self._deaths.get(key, 0) + 1
-            if self._deaths[key] < _DEATHS:
-                self.ledger.append("retry", key=key, reason=error.found)
+            # A lost job is no attempt of the strategy.
+            name = type(error).__name__
+            self._deaths[key, name] += 1
+            if self._deaths[key, name] < _DEATHS:
+                self.ledger.append("retry", key=key, error=name, reason=error.found)
                 self._emit({"kind": "retry", "key": key, "reason": error.found})
                 return False
         if error is not None and not isinstance(error, FAILURES):

@@ -14,7 +14,7 @@ from clgym.protocol.ledger import Ledger
 from clgym.protocol.modes import check_start, choose
 from clgym.protocol.pairs import check_name
 from clgym.protocol.plan import Body, Certificate, Choice, Envelope, StudyPlan, Trial
-from clgym.protocol.planning import StudySpec, make_plan, survey
+from clgym.protocol.planning import StudySpec, given_values, make_plan, survey
 from clgym.protocol.plugin_files import recorded_plugins
 from clgym.protocol.relatives import register_study, relatives
 from clgym.protocol.runs import RETRY_FAILED, Event, ExecutionOptions, Runs, check_retry
@@ -140,11 +140,7 @@ def _space(asked: StudySpec, where: ExecutionOptions, description: Description) 
     if asked.mode == "default":
         return parse({}, description.fields, asked.strategy)
     space = find_space(asked.strategy, asked.space, description.fields, where.plugins)
-    known = {f.name: f for f in description.fields}
-    given = {key.replace("-", "_"): value for key, value in asked.config.items()}
-    return space.without(
-        {k: known[k].check(v, asked.strategy) for k, v in given.items() if k in known}
-    )
+    return space.without(given_values(asked, description))
 
 
 def body_of(plan: StudyPlan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> Body:

@@ -1,5 +1,6 @@
 """Warnings of an evaluation about how its study was made."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,6 +16,10 @@ LACKS = {
     "sandbox": "tuned without a sandbox",
 }
 """Warning about what learners of the trials lacked (`Envelope.trials_without`)."""
+
+
+_CHANCE = 0.05
+"""Chance from which on it is no wonder that all trials drew the same value of an option."""
 
 
 def set_by_hand(plan: StudyPlan) -> str:
@@ -64,9 +69,12 @@ def _without_choice(plan: StudyPlan, trials: Sequence[Trial]) -> Iterator[str]:
     if compared and all(map(_all_equal, compared)):
         yield "all trials have the same scores"
     space = Space.of(plan.space).parameters
-    varied = (p.name for p in space if p.choices is None or len(p.choices) > 1)
-    drawn = {name: [t.config[name] for t in trials if name in t.config] for name in varied}
-    same = {name: values[0] for name, values in drawn.items() if _all_equal(values)}
+    same: dict[str, object] = {}
+    for parameter in space:
+        values = [t.config[parameter.name] for t in trials if parameter.name in t.config]
+        number = math.inf if parameter.choices is None else len(parameter.choices)
+        if number > 1 and _all_equal(values) and number ** (1 - len(values)) < _CHANCE:
+            same[parameter.name] = values[0]
     if same:
         yield f"all trials have the same {_as_text(same)}"
 

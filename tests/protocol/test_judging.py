@@ -39,15 +39,28 @@ def stored(finished: Path) -> StoredRun:
     return open_run(next(finished.glob("evaluations/1/seed-*")))
 
 
-@pytest.mark.parametrize(("shift", "differs"), [(0.0, False), (0.009, False), (0.011, True)])
+@pytest.mark.parametrize(("part", "differs"), [(0.0, False), (0.9, False), (1.1, True)])
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(
-    "name", ["last_accuracy", "average_incremental_accuracy", "forgetting", "accuracy_matrix[1][0]"]
+    ("name", "tolerance"),
+    [
+        ("last_accuracy", 0.01),
+        ("average_incremental_accuracy", 0.01),
+        ("forgetting", 0.01),
+        ("accuracy_matrix[1][0]", 0.05),
+    ],
 )
 def test_on_a_gpu_measurements_may_differ_a_little(
-    finished: Path, stored: StoredRun, name: str, sign: int, shift: float, differs: bool
+    finished: Path,
+    stored: StoredRun,
+    name: str,
+    tolerance: float,
+    sign: int,
+    part: float,
+    differs: bool,
 ) -> None:
-    """The tolerance is one point; on a CPU the bits must be equal."""
+    """By one point, of a few images by five; on a CPU the bits must be equal."""
+    shift = part * tolerance
     before = stored.record
     field = name.partition("[")[0]
     value = deepcopy(getattr(before.result, field))

@@ -4,8 +4,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from clgym.data.sources import load_source
+from clgym.engines.pool import PoolSpec
 from clgym.errors import BadPlan
 from clgym.files import canonical_json
 from clgym.protocol.ledger import START, LedgerEntry
@@ -104,3 +107,20 @@ def test_a_study_under_the_name_of_a_preset_is_found(copy: Callable[[], Path], s
     (study / "ledger.jsonl").write_bytes(text)
     wanted = f"'digits-t2' has the sides and options of digits-t2~{pair.digest[:8]}"
     assert any(wanted in problem for problem in verify(study).problems) == says
+
+
+def test_a_preset_with_a_side_from_a_file_is_named_by_what_the_file_holds(
+    tmp_path: Path, plugin: Path
+) -> None:
+    """Its name does not depend on the path, and verification knows it, also without the file."""
+    digits, file = load_source("digits").train, tmp_path / "images.npz"
+    names = np.array([f"class {number}" for number in range(10)])
+    np.savez(file, images=digits.images[:500], labels=digits.labels[:500], classes=names)
+    out = tmp_path / "study"
+    pair = find_pair("digits-t2", tuning=f"npz:{file}[0-4]", evaluation="digits[5-9]")
+    where = ExecutionOptions(out, PoolSpec("inline"), plugins=(plugin,))
+    plan = tune(StudySpec("power", pair, trials=1, seeds=(0,)), where).body.plan
+    assert plan.pair.name == f"digits-t2~{plan.pair.digest[:8]}"
+    assert verify(out).problems == []
+    plan = plan.model_copy(update={"pair": plan.pair.model_copy(update={"name": "digits-t2"})})
+    assert [*name_problems(plan.pair)] != []

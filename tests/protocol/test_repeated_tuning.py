@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from clgym.engines.pool import PoolSpec
+from clgym.errors import MissingData
 from clgym.files import canonical_json, sha256
 from clgym.protocol import jobs, repeat
 from clgym.protocol.evaluation import evaluate
@@ -77,6 +78,19 @@ def test_the_evaluation_side_is_closed_while_tuning_is_repeated(
         record = open_run(finished / _key(message["request"]["out"])).record
         assert message["request"]["order_key"] == record.environment.order_key
         assert message["request"]["score_on"] == "valid"
+
+
+def test_tuning_images_that_are_not_here_are_said_and_are_no_problem(
+    finished: Path, plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gather(*_: object) -> None:
+        raise MissingData(expected="digits", found="no such folder", fix="Fetch them")
+
+    monkeypatch.setattr(repeat, "gather", gather)
+    where, notes = ExecutionOptions(finished, plugins=(plugin,)), list[str]()
+    replay = replay_of(finished)
+    assert [*repeat.repeat_tuning(finished, replay, "all", "a" * 64, where, notes)] == []
+    assert notes[-1] == "no run of the tuning could be repeated here: no such folder"
 
 
 def test_a_run_that_continues_others_is_repeated_with_them(

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from clgym.engines.pool import PoolSpec
-from clgym.errors import BadPlan, GymFailed, Tampered, WrongPhase
+from clgym.engines.inline import InlinePool
+from clgym.engines.pool import Done, PoolSpec
+from clgym.errors import BadPlan, GymFailed, JobLost, Tampered, WorkerDied, WrongPhase
 from clgym.files import canonical_json, sha256
 from clgym.gym.request import Request
 from clgym.protocol import jobs
@@ -149,6 +150,28 @@ def test_a_killed_learner_is_tried_once_more(
         flag.unlink()
     assert certificate.hash == read_certificate(finished).hash
     assert certificate.envelope.retries == 6
+    flags = evaluate(tmp_path / "study", PoolSpec("inline"), plugins=(plugin,)).flags
+    assert "6 runs were ended without a result and begun again: WorkerDied" in flags
+    assert verify(tmp_path / "study").problems == []
+
+
+def test_a_lost_job_takes_no_attempt_from_the_strategy(
+    tmp_path: Path, finished: Path, plugin: Path, asked: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First the job's process is killed, then the learner: the run is begun a third time."""
+    lost = JobLost(expected="a job", found="SIGKILL", fix="Nothing")
+    died = WorkerDied(expected="a learner", found="SIGKILL", fix="Nothing")
+    errors, wait = [lost, died], InlinePool.wait
+
+    def fails_twice(pool: InlinePool, seconds: float) -> list[Done]:
+        done = wait(pool, seconds)
+        return [Done(one.key, None, errors.pop(0)) if errors else one for one in done]
+
+    monkeypatch.setattr(InlinePool, "wait", fails_twice)
+    certificate = tune(asked(), here(tmp_path / "study", plugin))
+    assert errors == [] and certificate.hash == read_certificate(finished).hash
+    retries = [e.body for e in read_ledger(tmp_path / "study/ledger.jsonl") if e.kind == "retry"]
+    assert [retry["error"] for retry in retries] == ["JobLost", "WorkerDied"]
 
 
 def test_a_failed_trial_uses_budget_and_is_never_chosen(

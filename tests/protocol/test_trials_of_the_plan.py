@@ -105,6 +105,8 @@ MODES: list[dict[str, Any]] = [
     {"mode": "first_task"},
     {"mode": "current_task"},
     {"cap_images": 1500},
+    {"mode": "oracle", "cap_images": 1500, "trials": 4},
+    {"mode": "first_task", "cap_images": 700, "trials": 4},
     {"sampler": "tpe", "generation": 1},
 ]
 
