@@ -101,17 +101,23 @@ def test_a_run_of_another_seed_is_found(copy: Callable, plugin: Path, asked: Cal
 
 
 MODES: list[dict[str, Any]] = [
-    {"mode": "oracle"},
-    {"mode": "first_task"},
-    {"mode": "current_task"},
     {"cap_images": 1500},
     {"mode": "oracle", "cap_images": 1500, "trials": 4},
+]
+SLOWER: list[dict[str, Any]] = [
+    {"mode": "oracle"},
+    {"mode": "first_task"},
     {"mode": "first_task", "cap_images": 700, "trials": 4},
+    {"mode": "current_task"},
     {"sampler": "tpe", "generation": 1},
 ]
 
 
-@pytest.mark.parametrize("changed", MODES, ids=lambda c: "-".join(map(str, c.values())))
+@pytest.mark.parametrize(
+    "changed",
+    [*MODES, *(pytest.param(changed, marks=pytest.mark.slow) for changed in SLOWER)],
+    ids=lambda c: "-".join(map(str, c.values())),
+)
 def test_every_mode_starts_the_trials_that_verification_derives(
     tmp_path: Path, plugin: Path, asked: Callable, changed: dict[str, Any]
 ) -> None:
