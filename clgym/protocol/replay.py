@@ -50,10 +50,12 @@ class Replay(Runs):
     ) -> list[RunScore | None]:
         """Note the runs that are required, and return their scores from the ledger."""
         due = [spec for spec in specs if spec.key in self.replies or not enough(spec)]
+        keys = {spec.key for spec in due}
         # Runs that began before the images of others reached the cap are among those required.
-        began = {entry.body["key"] for entry in self.ledger.of("trial")}
         self.required |= {
-            spec.key: spec for spec in specs if spec in due or spec.key.rpartition("/")[0] in began
+            spec.key: spec
+            for spec in specs
+            if spec.key in keys or spec.key.rpartition("/")[0] in self._started
         }
         scores = super().carry_out(due)
         known = {spec.key: score for spec, score in zip(due, scores, strict=True)}
